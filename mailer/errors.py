@@ -1,0 +1,144 @@
+"""Every exception of Postroom. A class's docstring is its default message.
+
+    PostroomError
+    ├── SettingsError           a setting is missing or cannot be understood
+    ├── TemplateError           a template folder is broken
+    ├── RenderingError          a template failed on its data: final, trying again would not help
+    ├── QueueUnavailable        the queue server did not answer in time
+    ├── SourceMissing           a source says that what was asked for is not there
+    ├── SourceUnavailable       a source did not answer usefully: try again later
+    └── Refused                 a request that is not accepted; carries its HTTP status, code and fields
+        ├── InvalidRequest      400 and its like: the request as such
+        └── InvalidSubmission   422: a field of a job or an event
+            ├── VariableMissing
+            ├── UnknownTemplate
+            ├── UnknownEvent
+            ├── HeaderInjection
+            └── IdempotencyKeyReused
+
+Foreign exceptions (redis, httpx, jinja2, aiosmtplib) stop at the module that owns the library and become one of these,
+or a value.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field: `pointer` is an RFC 6901 JSON pointer into the request body."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class PostroomError(Exception):
+    """Something in Postroom went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class SettingsError(PostroomError):
+    """A setting is missing or cannot be understood."""
+
+
+class TemplateError(PostroomError):
+    """A template folder is broken."""
+
+
+class RenderingError(PostroomError):
+    """A template could not be rendered with its data."""
+
+
+class QueueUnavailable(PostroomError):
+    """The queue server does not answer. Nothing was accepted; try again in a moment."""
+
+
+class SourceMissing(PostroomError):
+    """A source says that what was asked for is not there."""
+
+    def __init__(self, message: str, *, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
+        """True for 410: it will not appear later."""
+
+
+class SourceUnavailable(PostroomError):
+    """A source did not answer usefully."""
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        """HTTP status code of the answer, None where there was none."""
+
+
+class Refused(PostroomError):
+    """The request is not accepted."""
+
+    status: HTTPStatus = HTTPStatus.BAD_REQUEST
+    code: str = "bad_request"
+    title: str = "The request is not accepted"
+
+    def __init__(self, message: str | None = None, errors: tuple[FieldError, ...] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class InvalidRequest(Refused):
+    """The request itself cannot be understood."""
+
+    def __init__(
+        self, code: str, title: str, message: str, *, status: HTTPStatus = HTTPStatus.BAD_REQUEST
+    ) -> None:
+        super().__init__(message)
+        self.code, self.title, self.status = code, title, status
+
+
+class InvalidSubmission(Refused):
+    """A field of the submission is not valid."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    code = "validation_failed"
+    title = "The submission is not valid"
+
+    @classmethod
+    def at(cls, pointer: str, detail: str, code: str | None = None) -> "InvalidSubmission":
+        """The error of a single field."""
+        return cls(detail, (FieldError(pointer, code or cls.code, detail),))
+
+
+class VariableMissing(InvalidSubmission):
+    """A variable that the template needs is missing."""
+
+    code = "template_variable_missing"
+    title = "A variable of the template is missing"
+
+
+class UnknownTemplate(InvalidSubmission):
+    """There is no such template."""
+
+    code = "unknown_template"
+    title = "There is no such template"
+
+
+class UnknownEvent(InvalidSubmission):
+    """No template answers this event."""
+
+    code = "unknown_event"
+    title = "No template answers this event"
+
+
+class HeaderInjection(InvalidSubmission):
+    """A value that goes into a header has a control character."""
+
+    code = "header_injection"
+    title = "A header value has a control character"
+
+
+class IdempotencyKeyReused(InvalidSubmission):
+    """This idempotency key was used with another body."""
+
+    code = "idempotency_key_reused"
+    title = "The idempotency key was used with another body"

@@ -1,0 +1,186 @@
+"""What a job is: the record's fields and format version, the statuses, and the moves allowed between them.
+
+Pure. Times are integers, milliseconds since the epoch by the queue server's clock. The queue carries a job's id;
+what is true of the job is here. docs/statuses.md explains each status to users and draws MOVES.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from mailer.addresses import Address
+
+RECORD_VERSION = 1
+"""Format of record and payload. A worker leaves alone what has a greater version than its own."""
+
+ATTEMPTS_KEPT = 50
+"""Only the newest attempts of a job are listed; `Job.attempts` counts all of them."""
+
+
+class Status(StrEnum):
+    """Stored statuses. While `pending`, users are shown `scheduled`, `queued` or `sending` instead."""
+
+    PENDING = "pending"
+    DEFERRED = "deferred"
+    SENT = "sent"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    EXPIRED = "expired"
+
+
+FINAL = frozenset({Status.SENT, Status.FAILED, Status.SKIPPED, Status.EXPIRED})
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.DEFERRED, *FINAL}),
+    Status.DEFERRED: frozenset({Status.DEFERRED, *FINAL}),
+    Status.SENT: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.SKIPPED: frozenset(),
+    Status.EXPIRED: frozenset(),
+}
+"""From each status to those it may become. mailer/store/lua/finish.lua enforces it in one place."""
+
+
+class Reason(StrEnum):
+    """Why a job is `failed`."""
+
+    REFUSED = "refused"  # the relay said no, for good
+    RENDERING = "rendering"  # the template failed on its data
+    MISSING_DATA = "missing_data"  # a source does not have what the mail needs
+    INVALID_RECIPIENT = "invalid_recipient"  # what a source gave is no address
+    GAVE_UP = "gave_up"  # the stream's time for trying is over
+    INTERNAL = "internal"  # a defect of Postroom: the log has the traceback
+
+
+class Stream(StrEnum):
+    """A lane with its own backoff."""
+
+    CRITICAL = "critical"
+    NORMAL = "normal"
+    BULK = "bulk"
+
+
+class RecipientStatus(StrEnum):
+    PENDING = "pending"
+    DEFERRED = "deferred"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+OPEN_RECIPIENT = frozenset({RecipientStatus.PENDING, RecipientStatus.DEFERRED})
+"""Recipients the next attempt still writes to."""
+
+
+class Field(StrEnum):
+    """The header a recipient stands in; `bcc` is in the envelope only."""
+
+    TO = "to"
+    CC = "cc"
+    BCC = "bcc"
+
+
+class Phase(StrEnum):
+    """Where an attempt ended. The SMTP ones are commands of RFC 5321."""
+
+    FETCH = "fetch"
+    CONNECT = "connect"  # TCP, banner, EHLO, TLS and AUTH
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a relay (or a source) said: SMTP or HTTP code, RFC 3463 enhanced code, text. No code: no answer came."""
+
+    code: int | None
+    text: str
+    enhanced: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    address: Address
+    field: Field = Field.TO
+    status: RecipientStatus = RecipientStatus.PENDING
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a relay, or at the sources the mail needs before it."""
+
+    number: int
+    at: int
+    duration_ms: int
+    phase: Phase
+    outcome: str
+    reply: Reply
+    relay: str | None = None
+    next_attempt_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What an application reported. The names of id, source, subject and time are CloudEvents'."""
+
+    name: str
+    id: str
+    source: str | None = None
+    subject: str | None = None
+    time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's record. `recipients` is None while only a source knows them."""
+
+    id: str
+    status: Status
+    stream: Stream
+    created_at: int
+    due_at: int
+    template: str | None = None
+    template_version: str | None = None
+    event: Event | None = None
+    recipients: tuple[Recipient, ...] | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    partial: bool = False
+    attempts: int = 0
+    next_attempt_at: int | None = None
+    expires_at: int | None = None
+    finished_at: int | None = None
+    version: int = RECORD_VERSION
+    kind: str = "mail"
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What a job's mail is made of; kept beside the record, and removed earlier.
+
+    Either a template's `data`, or inline `subject`, `html` and `text`, which are never templates.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    subject: str | None = None
+    html: str | None = None
+    text: str | None = None
+    sender: Address | None = None
+    reply_to: tuple[Address, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job about to be accepted. Times are relative: the queue server's clock makes them absolute."""
+
+    id: str
+    payload: Payload
+    stream: Stream = Stream.NORMAL
+    template: str | None = None
+    template_version: str | None = None
+    event: Event | None = None
+    recipients: tuple[Recipient, ...] | None = None
+    delay_ms: int = 0
+    expires_in_ms: int | None = None
