@@ -1,14 +1,18 @@
 """Every exception of Postroom. A class's docstring is its default message.
 
     PostroomError
+    ├── RecordTooNew            a job was written by a newer version: left alone
     ├── SettingsError           a setting is missing or cannot be understood
     ├── TemplateError           a template folder is broken
     ├── RenderingError          a template failed on its data: final, trying again would not help
+    ├── HeaderError             a text cannot stand in a header of a mail: final
+    │   └── AddressError        an address is not one valid mailbox
     ├── QueueUnavailable        the queue server did not answer in time
     ├── SourceMissing           a source says that what was asked for is not there
     ├── SourceUnavailable       a source did not answer usefully: try again later
     └── Refused                 a request that is not accepted; carries its HTTP status, code and fields
         ├── InvalidRequest      400 and its like: the request as such
+        ├── TemplateUnavailable 503: the template is there, but its folder is broken
         └── InvalidSubmission   422: a field of a job or an event
             ├── VariableMissing
             ├── UnknownTemplate
@@ -44,12 +48,29 @@ class SettingsError(PostroomError):
     """A setting is missing or cannot be understood."""
 
 
+class RecordTooNew(PostroomError):
+    """The job was written by a newer version of Postroom, which has to deliver it."""
+
+
 class TemplateError(PostroomError):
     """A template folder is broken."""
 
 
 class RenderingError(PostroomError):
     """A template could not be rendered with its data."""
+
+
+class HeaderError(PostroomError):
+    """A text cannot stand in a header of a mail."""
+
+    def __init__(self, message: str | None = None, *, injection: bool = False) -> None:
+        super().__init__(message)
+        self.injection = injection
+        """True where the trouble is a control character or a line separator."""
+
+
+class AddressError(HeaderError):
+    """An address is not valid."""
 
 
 class QueueUnavailable(PostroomError):
@@ -94,6 +115,14 @@ class InvalidRequest(Refused):
     ) -> None:
         super().__init__(message)
         self.code, self.title, self.status = code, title, status
+
+
+class TemplateUnavailable(Refused):
+    """The template is broken; its folder has to be mended first."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "template_broken"
+    title = "The template is broken"
 
 
 class InvalidSubmission(Refused):

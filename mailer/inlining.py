@@ -1,0 +1,60 @@
+"""CSS inlined into a template's source, once at load, with its Jinja tags left as they are. Pure.
+
+The trap: an HTML parser moves text that stands between table rows out of the table, and with it a `{% for %}`. So each
+Jinja tag is masked first, as a comment where markup may stand and as a word inside tags, comments and raw text.
+"""
+
+import re
+
+import css_inline
+
+from mailer.errors import TemplateError
+
+_PIECES = re.compile(
+    r"(?P<jinja>\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\})"
+    r"|(?P<comment_open><!--)|(?P<comment_close>-->)"
+    r"|(?P<raw_open><(?:title|style|textarea)\b)|(?P<raw_close></(?:title|style|textarea)\s*>)"
+    r"|(?P<tag_open><(?=[A-Za-z/!]))|(?P<tag_close>>)",
+    re.DOTALL | re.IGNORECASE,
+)
+_MASKED = re.compile(r'<!--jinja-(\d+)-mask-->|jinja-(\d+)-mask(?:="")?')
+
+# Remote style sheets are never loaded; <style> stays, for it holds the media queries that cannot be inlined.
+_INLINER = css_inline.CSSInliner(load_remote_stylesheets=False, keep_style_tags=True)
+
+
+def inline_css(source: str) -> str:
+    """`source` (HTML with Jinja tags) with the rules of its <style> elements copied into style attributes."""
+    masked, tags = _mask(source)
+    try:
+        inlined = _INLINER.inline(masked)
+    except css_inline.InlineError as error:
+        raise TemplateError(f"the CSS cannot be inlined: {error}") from error
+    unmasked = _MASKED.sub(lambda match: tags[int(match[1] or match[2])], inlined)
+    if len(_MASKED.findall(inlined)) != len(tags):
+        raise TemplateError("a Jinja tag stands where HTML allows no text; move it, or leave out the layout")
+    return unmasked
+
+
+def _mask(source: str) -> tuple[str, list[str]]:
+    tags: list[str] = []
+    inside: str | None = None  # "tag", "raw" or "comment"
+
+    def mask(match: re.Match[str]) -> str:
+        nonlocal inside
+        kind = match.lastgroup
+        if kind == "jinja":
+            tags.append(match[0])
+            word = f"jinja-{len(tags) - 1}-mask"
+            return word if inside else f"<!--{word}-->"
+        if inside == "comment":
+            inside = None if kind == "comment_close" else "comment"
+        elif inside == "raw":
+            inside = None if kind == "raw_close" else "raw"
+        elif inside == "tag":
+            inside = None if kind == "tag_close" else "tag"
+        else:
+            inside = {"comment_open": "comment", "raw_open": "raw", "tag_open": "tag"}.get(kind or "")
+        return match[0]
+
+    return _PIECES.sub(mask, source), tags

@@ -1,0 +1,131 @@
+"""How a template's source is compiled and run: sandboxed, strict about missing variables, bounded in size and time.
+
+The trap: `{% if coupon %}` on a variable that is not there is an error too, so an optional field left out is None.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Never
+from urllib.parse import quote
+
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from mailer.errors import RenderingError, TemplateError
+
+MAX_RENDERED_CHARS = 2_000_000
+MAX_RENDER_S = 2.0
+FALSE_WORDS = frozenset({"", "false", "none", "0", "no"})
+
+
+class BaseUrl(str):
+    """A source's base URL: the only value that enters a URL as it is."""
+
+    __slots__ = ()
+
+
+def _segment(value: object) -> str:
+    """A value in a URL, as exactly one path segment or query value (RFC 3986 3.3): it can choose no other path."""
+    if isinstance(value, BaseUrl):
+        return value
+    if isinstance(value, bool | float) or not isinstance(value, str | int):
+        raise RenderingError(f"a value in a URL must be a string or an integer, not {type(value).__name__}")
+    text = str(value)
+    if text in {"", ".", ".."}:
+        raise RenderingError(f"{text!r} cannot be part of a URL")
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError as error:
+        raise RenderingError("a value in a URL is not valid Unicode") from error
+
+
+class Engine:
+    """The Jinja environments of one templates folder. Made anew when the folder is read again."""
+
+    def __init__(self, folder: Path) -> None:
+        loader = jinja2.FileSystemLoader(folder)
+        self._pages = ImmutableSandboxedEnvironment(
+            loader=loader,
+            undefined=jinja2.StrictUndefined,
+            autoescape=lambda name: bool(name and name.endswith(".html")),
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._urls = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, finalize=_segment)
+
+    def compile(self, source: str, name: str, *, url: bool = False) -> jinja2.Template:
+        """Compile once, at load. `name` decides on escaping and appears in errors."""
+        environment = self._urls if url else self._pages
+        try:
+            code = environment.compile(source, name, name)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(f"{error.filename or name}, line {error.lineno}: {error.message}") from error
+        return jinja2.Template.from_code(environment, code, environment.make_globals(None))
+
+    def variables(self, source: str, name: str) -> frozenset[str]:
+        """Every variable that the source, and what it imports or includes, expects from outside."""
+        return frozenset(self._variables(source, name, set()))
+
+    def _variables(self, source: str, name: str, seen: set[str]) -> set[str]:
+        try:
+            tree = self._pages.parse(source, name, name)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(f"{error.filename or name}, line {error.lineno}: {error.message}") from error
+        found = meta.find_undeclared_variables(tree)
+        if any(True for _ in tree.find_all(nodes.Extends)):
+            raise TemplateError(f"{name}: name the layout in template.toml instead of extending it")
+        for other in meta.find_referenced_templates(tree):
+            if other is None:
+                raise TemplateError(f"{name}: a partial must be named by a constant")
+            if other not in seen:
+                seen.add(other)
+                found |= self._variables(self._source_of(other, name), other, seen)
+        return found
+
+    def _source_of(self, other: str, name: str) -> str:
+        assert self._pages.loader is not None  # noqa: S101 - set in __init__; tells mypy
+        try:
+            return self._pages.loader.get_source(self._pages, other)[0]
+        except jinja2.TemplateNotFound as error:
+            raise TemplateError(f"{name}: there is no {other}") from error
+
+
+def render_part(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+    """One compiled template with its variables. Raises RenderingError, which is final."""
+    try:
+        return "".join(_bounded(template.generate(variables), template.name or ""))
+    except RenderingError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a template's expression can raise is the template's fault
+        _explain(template, error)
+
+
+def _bounded(parts: Iterator[str], name: str) -> Iterator[str]:
+    deadline = time.monotonic() + MAX_RENDER_S
+    size = 0
+    for part in parts:
+        size += len(part)
+        if size > MAX_RENDERED_CHARS:
+            raise RenderingError(f"{name}: longer than {MAX_RENDERED_CHARS:,} characters")
+        if time.monotonic() > deadline:
+            raise RenderingError(f"{name}: not rendered within {MAX_RENDER_S:g} s")
+        yield part
+
+
+def _explain(template: jinja2.Template, error: Exception) -> Never:
+    line = None
+    trace = error.__traceback__
+    while trace is not None:  # the innermost frame of the template itself, as Jinja maps it
+        if trace.tb_frame.f_code.co_filename == template.filename:
+            line = template.get_corresponding_lineno(trace.tb_lineno)
+        trace = trace.tb_next
+    place = f"{template.name}, line {line}" if line else str(template.name)
+    raise RenderingError(f"{place}: {error}" if str(error) else f"{place}: {type(error).__name__}") from error
+
+
+def is_true(text: str) -> bool:
+    """How the rendered `when` of a manifest is read."""
+    return text.strip().lower() not in FALSE_WORDS

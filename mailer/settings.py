@@ -1,0 +1,189 @@
+"""How settings are read (12-factor: `POSTROOM_*` variables), and those that every process reads.
+
+A class for each process describes its own part; docs/settings.md is generated from the classes. Nothing here reads the
+environment by itself: it is handed in.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from mailer.addresses import Address, parse_address
+from mailer.errors import AddressError, SettingsError
+
+PREFIX = "POSTROOM_"
+SOURCE_PREFIX = "POSTROOM_SOURCE_"
+SECRET_PREFIX = "POSTROOM_SECRET_"  # noqa: S105 - the name of a family of variables, not a secret
+MAX_SECRET_FILE_BYTES = 64 * 1024
+
+NAMES_OF_OTHER_PROCESSES = frozenset(
+    {
+        "POSTROOM_API_KEYS", "POSTROOM_AUTH", "POSTROOM_BACKOFF", "POSTROOM_DATA_DIR", "POSTROOM_DEMO_PORT",
+        "POSTROOM_HOST", "POSTROOM_KEY", "POSTROOM_MAILBOX_SMTP_PORT", "POSTROOM_MAX_BODY_MB",
+        "POSTROOM_MESSAGE_ID_DOMAIN", "POSTROOM_PORT", "POSTROOM_RETURN_PATH", "POSTROOM_SMTP_PASSWORD",
+        "POSTROOM_SMTP_URL", "POSTROOM_SMTP_USERNAME", "POSTROOM_URL", "POSTROOM_WORKER_SLOTS",
+    }
+)  # fmt: skip
+"""Variables of the classes in service, worker and cli, so that one environment for all draws no false warnings.
+A test compares it with the classes."""
+
+
+def _json(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error})") from error
+
+
+def _address(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_address(value)
+    except AddressError as error:
+        raise ValueError(str(error)) from error
+
+
+def _known_redis_scheme(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return url
+
+
+FromJson = BeforeValidator(_json)
+FromAddress = BeforeValidator(_address)
+
+
+class Settings(BaseModel):
+    """Base of the settings classes: field `redis_url` is variable `POSTROOM_REDIS_URL`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @classmethod
+    def variable(cls, name: str) -> str:
+        return PREFIX + name.rstrip("_").upper()
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Read this class's variables. A secret may instead be the content of the file that `<NAME>_FILE` names."""
+        values: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            variable = cls.variable(name)
+            value = environ.get(variable)
+            if _is_secret(field.annotation):
+                value = _secret(variable, value, environ.get(f"{variable}_FILE"))
+            if value is not None and value != "":
+                values[name] = value
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise SettingsError(cls._explain(error)) from error
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> str:
+        lines = []
+        for item in error.errors(include_url=False, include_input=False):
+            name, *inner = (str(part) for part in item["loc"])
+            place = cls.variable(name) + "".join(f".{part}" for part in inner)
+            lines.append(f"{place}: {item['msg']}")
+        return "; ".join(lines)
+
+
+def _is_secret(annotation: object) -> bool:
+    return "SecretStr" in str(annotation)
+
+
+def _secret(variable: str, value: str | None, path: str | None) -> str | None:
+    if path is None:
+        return value
+    if value is not None:
+        raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one of them")
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_SECRET_FILE_BYTES).decode().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}_FILE: {path} cannot be read ({error})") from error
+
+
+class Retention(BaseModel):
+    """How long a job is kept once it is final. Nothing of an unfinished job ever expires."""
+
+    model_config = ConfigDict(frozen=True)
+
+    record_s: int
+    payload_s: int
+    failed_record_s: int
+    failed_payload_s: int
+
+    def after(self, *, failed: bool) -> tuple[str, str]:
+        """Milliseconds for record and payload."""
+        record_s = self.failed_record_s if failed else self.record_s
+        payload_s = self.failed_payload_s if failed else self.payload_s
+        return str(record_s * 1000), str(payload_s * 1000)
+
+
+DAY_S = 24 * 3600
+
+
+class MailerSettings(Settings):
+    """What every process reads."""
+
+    redis_url: Annotated[SecretStr, AfterValidator(_known_redis_scheme)] = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Queue server (Valkey, or Redis 7 and newer): `redis://`, `rediss://` (TLS) or `unix://`.",
+    )
+    templates_dir: Path = Field(Path("templates"), description="Folder with one folder per mail.")
+    templates_reload: bool = Field(
+        False, description="Look for changed templates, at most once a second. On in dev mode."
+    )
+    from_: Annotated[Address | None, FromAddress] = Field(
+        None,
+        description="From address of mail whose job and template name none: `Acme <hello@acme.example>`.",
+    )
+    keep_record_s: int = Field(
+        7 * DAY_S, ge=60, le=400 * DAY_S, description="Seconds a job's record is kept after its end."
+    )
+    keep_payload_s: int = Field(
+        DAY_S, ge=60, le=400 * DAY_S, description="Seconds a job's content is kept after its end."
+    )
+    keep_failed_record_s: int = Field(
+        30 * DAY_S, ge=60, le=400 * DAY_S, description="The same for the record of a failed job."
+    )
+    keep_failed_payload_s: int = Field(
+        14 * DAY_S, ge=60, le=400 * DAY_S, description="The same for the content of a failed job."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal, else JSON lines."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged."
+    )
+
+    @property
+    def retention(self) -> Retention:
+        return Retention(
+            record_s=self.keep_record_s,
+            payload_s=self.keep_payload_s,
+            failed_record_s=self.keep_failed_record_s,
+            failed_payload_s=self.keep_failed_payload_s,
+        )
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A warning for each `POSTROOM_*` variable that nobody reads, with the nearest name that somebody does."""
+    known = {MailerSettings.variable(name) for name in MailerSettings.model_fields} | NAMES_OF_OTHER_PROCESSES
+    warnings = []
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name.startswith((SOURCE_PREFIX, SECRET_PREFIX)):
+            continue
+        if name in known or name.removesuffix("_FILE") in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        warnings.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+    return warnings

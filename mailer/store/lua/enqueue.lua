@@ -1,0 +1,86 @@
+#!lua
+-- Accepts requests. Each request is all or none, and gets a verdict of its own.
+--
+-- KEYS  for each request: its idempotency key where it has one;
+--       for each of its jobs: record, payload, arq's job blob, queue
+-- ARGV  wake channel, how long an idempotency key is kept (ms), number of requests;
+--       for each request: "1" if it has an idempotency key else "0", fingerprint, answer, number of jobs;
+--       for each job: id, delay (ms), time to expiry from its due time (ms) or "", payload, blob,
+--       number of record strings that follow, record (field, value, ...)
+-- Returns for each request {"accepted"}, {"replayed", answer} or {"reused"}.
+--
+-- A repeated call (its reply was lost) finds its own job ids and changes nothing. Without `allow-oom`, a server out of
+-- memory refuses the script as a whole, before its first write.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local k, a = 1, 1
+local function key() k = k + 1; return KEYS[k - 1] end
+local function arg() a = a + 1; return ARGV[a - 1] end
+
+local wake, kept_ms, requests = arg(), arg(), tonumber(arg())
+
+local function require_type(name, wanted)
+    local found = redis.call('TYPE', name)['ok']
+    if found ~= 'none' and found ~= wanted then
+        error('postroom: ' .. name .. ' is a ' .. found .. ', not a ' .. wanted)
+    end
+end
+
+-- First everything is read and checked, so that no error can leave a request half written.
+local plan = {}
+for r = 1, requests do
+    local request = {jobs = {}}
+    local has_key = arg() == '1'
+    request.fingerprint, request.answer = arg(), arg()
+    local count = tonumber(arg())
+    if has_key then
+        request.idempotency = key()
+        require_type(request.idempotency, 'hash')
+    end
+    for j = 1, count do
+        local job = {id = arg(), delay = tonumber(arg()), expires_in = tonumber(arg())}
+        job.payload_value, job.blob_value = arg(), arg()
+        local strings = tonumber(arg())
+        job.fields = {}
+        for s = 1, strings do job.fields[s] = arg() end
+        job.record, job.payload, job.blob, job.queue = key(), key(), key(), key()
+        require_type(job.record, 'hash')
+        require_type(job.queue, 'zset')
+        request.jobs[j] = job
+    end
+    plan[r] = request
+end
+
+local function write(job)
+    if redis.call('EXISTS', job.record) == 1 then return end
+    local due = now + job.delay
+    redis.call('HSET', job.record, 'created_at', now, 'due_at', due, unpack(job.fields))
+    if job.expires_in then redis.call('HSET', job.record, 'expires_at', due + job.expires_in) end
+    redis.call('SET', job.payload, job.payload_value)
+    redis.call('SET', job.blob, job.blob_value)
+    redis.call('ZADD', job.queue, due, job.id)
+end
+
+local verdicts, accepted = {}, false
+for r, request in ipairs(plan) do
+    local known = request.idempotency and redis.call('HMGET', request.idempotency, 'fingerprint', 'answer')
+    if known and known[1] then
+        if known[1] == request.fingerprint then
+            verdicts[r] = {'replayed', known[2]}
+        else
+            verdicts[r] = {'reused'}
+        end
+    else
+        if request.idempotency then
+            redis.call('HSET', request.idempotency, 'fingerprint', request.fingerprint, 'answer', request.answer)
+            redis.call('PEXPIRE', request.idempotency, kept_ms)
+        end
+        for _, job in ipairs(request.jobs) do write(job) end
+        verdicts[r] = {'accepted'}
+        accepted = true
+    end
+end
+if accepted then redis.call('PUBLISH', wake, now) end
+return verdicts

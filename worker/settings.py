@@ -1,0 +1,83 @@
+"""What the worker process reads besides MailerSettings. Relay credentials exist here only."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from mailer.addresses import Address
+from mailer.errors import SettingsError
+from mailer.jobs import Stream
+from mailer.settings import SECRET_PREFIX, SOURCE_PREFIX, FromAddress, FromJson, Settings
+
+DAY_S = 24 * 3600.0
+HOSTNAME_LIMIT = 253
+
+
+class BackoffSchedule(BaseModel):
+    """Delays between attempts grow from `base_s` to `cap_s`; after `give_up_s` from the due time the job fails."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_s: float = Field(gt=0, le=DAY_S)
+    cap_s: float = Field(gt=0, le=DAY_S)
+    give_up_s: float = Field(gt=0, le=30 * DAY_S)
+
+
+DEFAULT_BACKOFF: dict[Stream, BackoffSchedule] = {
+    Stream.CRITICAL: BackoffSchedule(base_s=2, cap_s=60, give_up_s=30 * 60),
+    Stream.NORMAL: BackoffSchedule(base_s=30, cap_s=15 * 60, give_up_s=3 * DAY_S),
+    Stream.BULK: BackoffSchedule(base_s=5 * 60, cap_s=66 * 60, give_up_s=5 * DAY_S),
+}
+
+
+class WorkerProcessSettings(Settings):
+    """The worker."""
+
+    smtp_url: SecretStr = Field(
+        SecretStr("smtp://127.0.0.1:25"),
+        description="The relay: `smtp://user:password@host:587` (STARTTLS required) or `smtps://...:465` (TLS from the "
+        "start); `?tls=none` for a relay without TLS, then no password is ever sent; `?name=` names it in the records; "
+        "`?connections=` (30) bounds the open connections. Write special characters in user and password "
+        "percent-encoded.",
+    )
+    smtp_username: str | None = Field(None, description="User name, where it does not fit the URL.")
+    smtp_password: SecretStr | None = Field(None, description="Password, where it does not fit the URL.")
+    return_path: Annotated[Address | None, FromAddress] = Field(
+        None, description="Envelope sender (bounces go there). Else the From address of the mail."
+    )
+    message_id_domain: str | None = Field(
+        None,
+        max_length=HOSTNAME_LIMIT,
+        pattern=r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$",
+        description="Domain of Message-IDs. Else the domain of the From address.",
+    )
+    worker_slots: int = Field(100, ge=1, le=1000, description="Jobs one worker process runs at a time.")
+    backoff: Annotated[dict[Stream, BackoffSchedule], FromJson] = Field(
+        default_factory=dict,
+        description="Backoff of a stream, as JSON, in seconds: "
+        '`{"normal": {"base_s": 30, "cap_s": 900, "give_up_s": 259200}}`. What is left out keeps its default.',
+    )
+
+    def backoff_of(self, stream: Stream) -> BackoffSchedule:
+        return self.backoff.get(stream, DEFAULT_BACKOFF[stream])
+
+
+def read_sources(environ: Mapping[str, str]) -> dict[str, str]:
+    """`POSTROOM_SOURCE_APP=http://app:8080` as {"app": "http://app:8080"}: what templates call `sources.app`."""
+    sources = {}
+    for variable, value in environ.items():
+        if variable.startswith(SOURCE_PREFIX) and value:
+            if not value.startswith(("http://", "https://")):
+                raise SettingsError(f"{variable} must begin with http:// or https://")
+            sources[variable.removeprefix(SOURCE_PREFIX).lower()] = value.rstrip("/")
+    return sources
+
+
+def read_secrets(environ: Mapping[str, str]) -> dict[str, SecretStr]:
+    """`POSTROOM_SECRET_APP_TOKEN=...` as {"app_token": ...}: what fetch headers call `secrets.app_token`."""
+    return {
+        variable.removeprefix(SECRET_PREFIX).lower(): SecretStr(value)
+        for variable, value in environ.items()
+        if variable.startswith(SECRET_PREFIX) and value
+    }
