@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The `postroom` command, and dev mode: every process of Postroom from one terminal."""

@@ -11,9 +11,7 @@ class DevSettings(Settings):
     """`postroom dev`."""
 
     data_dir: Path = Field(Path(".postroom"), description="Where dev mode keeps the queue server's data.")
-    mailbox_smtp_port: int = Field(
-        1025, ge=1, le=65535, description="SMTP port of the mailbox that captures mail."
-    )
+    mailbox_smtp_port: int = Field(1025, ge=1, le=65535, description="SMTP port of the mailbox that captures mail.")
     demo_port: int = Field(8100, ge=1, le=65535, description="Port of the demo application.")
 
 

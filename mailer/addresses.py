@@ -1,6 +1,6 @@
 """One mailbox is one mailbox (RFC 5322 3.4): parse and normalise an address, internationalised domains included. Pure.
 
-The trap: a name is any text; only `parse_address` reads syntax. `make_address` applied to its own result changes nothing.
+The trap: a name is any text; only `parse_address` reads syntax. Normalising twice changes nothing.
 """
 
 import re
@@ -62,14 +62,14 @@ def make_address(email: str, name: str | None) -> Address:
     check_text("An address", email, AddressError)
     email = email.strip()
     local, at, domain = email.rpartition("@")
+    if not at:
+        raise AddressError(f"{shown(email)} is not an email address: it has no @.")
     try:
-        if not at:
-            raise AddressError("it has no @")
         normalised = f"{_local_part(local)}@{_domain(domain)}"
-        if len(normalised.encode()) > MAX_ADDRESS:
-            raise AddressError(f"it is longer than {MAX_ADDRESS} octets")
     except AddressError as error:
         raise AddressError(f"{shown(email)} is not an email address: {error}.") from None
+    if len(normalised.encode()) > MAX_ADDRESS:
+        raise AddressError(f"{shown(email)} is not an email address: it is longer than {MAX_ADDRESS} octets.")
     if name is not None:
         check_text("The name of an address", name, AddressError)
     return Address(normalised, (name or "").strip() or None)

@@ -1,7 +1,7 @@
 """A message's bytes (RFC 5322, 2045-2047, 6532): the only place that writes headers and MIME. Pure and deterministic.
 
 The trap: Python's `email` must not write here. Its releases differ in which texts they turn into headers of their own;
-what this module writes is 7-bit, unless a local part is not ASCII, and each field is checked again after it is rendered.
+what this module writes is 7-bit, unless a local part is not ASCII, and each field is checked again once rendered.
 """
 
 import base64
@@ -16,14 +16,19 @@ from mailer.errors import HeaderError, RenderingError
 
 LINE = 76  # RFC 2045 6.7 and RFC 2047 2; RFC 5322 2.1.1 asks for 78
 MAX_LINE = 998  # octets without CRLF: RFC 5322 2.1.1
+MAX_WORD = 75  # an encoded word: RFC 2047 2
+WORD_FRAME = len("=?utf-8?q??=")
+SHORTEST_FIRST = 40  # after a name that leaves less, the first encoded word gets a line of its own
 MAX_UNBROKEN = 900  # a longer word of an author's header would pass MAX_LINE with the header's name
 MAX_PHRASE = 60  # a longer word of a display name becomes encoded words, which fold
 
-RESERVED = frozenset(
-    "apparently-to authentication-results auto-submitted bcc cc date delivered-to dkim-signature domainkey-signature"
-    " from list-unsubscribe list-unsubscribe-post message-id mime-version received received-spf reply-to return-path"
-    " sender subject to".split()
-)
+# fmt: off
+RESERVED = frozenset({
+    "apparently-to", "authentication-results", "auto-submitted", "bcc", "cc", "date", "delivered-to", "dkim-signature",
+    "domainkey-signature", "from", "list-unsubscribe", "list-unsubscribe-post", "message-id", "mime-version",
+    "received", "received-spf", "reply-to", "return-path", "sender", "subject", "to",
+})
+# fmt: on
 RESERVED_PREFIXES = ("arc-", "content-", "resent-")
 
 _NAME = re.compile(r"[!-9;-~]{1,76}")  # ftext, RFC 5322 2.2
@@ -35,7 +40,8 @@ _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^
 _TEXT = r"[^\0-\x1f\x7f-\x9f\u2028\u2029]"
 _FIELD = re.compile(rf"[!-9;-~]+:(?: {_TEXT}+)?(?:\r\n [^\0- \x7f]{_TEXT}*+)*+")
 _SHORT_LINES = re.compile(rb"(?:(?:[\t -~]{0,75}[!-~])?+\r\n)*+")
-_RISKY = re.compile(rb"=_|^(?:From |\.\r)", re.MULTILINE)  # a boundary; what mbox and SMTP give a meaning
+_RISKY = (b"=_", b"\nFrom ", b"\n.\r")  # a boundary; what mbox and SMTP give a meaning
+_SPACE_TOO_FAR = re.compile(rb"^([^\r\n]{74,75})(=20|=09)(?=\r$)", re.MULTILINE)
 _MBOX_FROM = re.compile(rb"^(?:From )+", re.MULTILINE)
 _LONE_DOT = re.compile(rb"^\.(?=\r?$)", re.MULTILINE)
 _UNESCAPED = bytes(byte for byte in range(128) if chr(byte).isprintable() and byte != ord("=")) + b"\t\r\n"
@@ -113,7 +119,7 @@ def _head(message: Message) -> Iterable[str]:
         yield "To: undisclosed-recipients:;"
     if message.cc:
         yield _addresses("Cc", message.cc)
-    yield _unstructured("Subject", message.subject, longest=LINE - 1)
+    yield _unstructured("Subject", message.subject, longest=LINE - len("Subject: "))
     yield f"Message-ID: <{message.job_id}@{message.message_id_domain}>"
     yield "Auto-Submitted: auto-generated"
     yield "MIME-Version: 1.0"
@@ -183,18 +189,18 @@ def _folded(name: str, words: list[str]) -> str:
 
 
 def _encoded_words(text: str, first: int) -> list[str]:
-    """RFC 2047: words of at most 75 characters, the first of at most `first`, each of whole characters."""
+    """RFC 2047: words of at most 75 characters, none splits a character; the first has `first`, or its own line."""
     encoded = [char.encode() for char in text]
     quoted = sum(len(_Q[byte]) for char in encoded for byte in char)
     use_q = quoted <= (sum(map(len, encoded)) + 2) // 3 * 4
     words: list[str] = []
     octets, length = b"", 0
-    room = min(75, first if first >= 40 else 75) - len("=?utf-8?q??=")  # else the first word gets its own line
+    room = (min(first, MAX_WORD) if first >= SHORTEST_FIRST else MAX_WORD) - WORD_FRAME
     for char in encoded:
         size = sum(len(_Q[byte]) for byte in char) if use_q else len(char)
         if octets and length + size > (room if use_q else room // 4 * 3):
             words.append(_encoded_word(octets, use_q))
-            octets, length, room = b"", 0, 75 - len("=?utf-8?q??=")
+            octets, length, room = b"", 0, MAX_WORD - WORD_FRAME
         octets += char
         length += size
     return [*words, _encoded_word(octets, use_q)]
@@ -250,7 +256,7 @@ def _with_crlf(octets: bytes) -> bytes:
 
 def _encoded(octets: bytes) -> tuple[str, bytes]:
     """The Content-Transfer-Encoding and the shortest body: lines of at most 76, ASCII, never `=_` in it."""
-    if _SHORT_LINES.fullmatch(octets) and not _RISKY.search(octets):
+    if _SHORT_LINES.fullmatch(octets) and not any(risk in b"\n" + octets for risk in _RISKY):
         return "7bit", octets
     quoted = _quoted_printable(octets)
     if len(octets.translate(None, _UNESCAPED)) * 7 < len(octets):  # base64 adds 37 %; these stay under 34 %
@@ -260,8 +266,10 @@ def _encoded(octets: bytes) -> tuple[str, bytes]:
 
 
 def _quoted_printable(octets: bytes) -> bytes:
-    """binascii wants CRLF in its input; it leaves `From ` at a line's start, and a lone dot that folding made."""
+    """binascii wants CRLF in its input. What it gets wrong: spaces at a line's end pass the limit, `From `, lone dots."""
     quoted = binascii.b2a_qp(octets)
+    if b"=20\r" in quoted or b"=09\r" in quoted:
+        quoted = _SPACE_TOO_FAR.sub(rb"\1=\r\n\2", quoted)
     if b"From " in quoted:
         # The soft break keeps the line within its length.
         quoted = _MBOX_FROM.sub(lambda match: b"=46rom =\r\n" * (len(match[0]) // 5), quoted)

@@ -8,6 +8,7 @@
     ├── HeaderError             a text cannot stand in a header of a mail: final
     │   └── AddressError        an address is not one valid mailbox
     ├── QueueUnavailable        the queue server did not answer in time
+    ├── CallFailed              an outgoing HTTP call got no answer, or was not allowed to be made
     ├── SourceMissing           a source says that what was asked for is not there
     ├── SourceUnavailable       a source did not answer usefully: try again later
     └── Refused                 a request that is not accepted; carries its HTTP status, code and fields
@@ -77,13 +78,19 @@ class QueueUnavailable(PostroomError):
     """The queue server does not answer. Nothing was accepted; try again in a moment."""
 
 
+class CallFailed(PostroomError):
+    """An outgoing HTTP call got no answer."""
+
+
 class SourceMissing(PostroomError):
     """A source says that what was asked for is not there."""
 
-    def __init__(self, message: str, *, gone: bool = False) -> None:
+    def __init__(self, message: str, *, code: int, on_missing: str) -> None:
         super().__init__(message)
-        self.gone = gone
-        """True for 410: it will not appear later."""
+        self.code = code
+        """HTTP status code: 404, or 410 where it will not appear later."""
+        self.on_missing = on_missing
+        """What the template's manifest says to do: "fail" or "skip"."""
 
 
 class SourceUnavailable(PostroomError):
@@ -110,9 +117,7 @@ class Refused(PostroomError):
 class InvalidRequest(Refused):
     """The request itself cannot be understood."""
 
-    def __init__(
-        self, code: str, title: str, message: str, *, status: HTTPStatus = HTTPStatus.BAD_REQUEST
-    ) -> None:
+    def __init__(self, code: str, title: str, message: str, *, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(message)
         self.code, self.title, self.status = code, title, status
 

@@ -32,7 +32,8 @@ def check_data(
     for name, spec in fields.items():
         if name not in data or (data[name] is None and not spec.required):
             if spec.required:
-                errors.append(FieldError(f"/data/{name}", VariableMissing.code, f"{template} needs {name} ({spec.type})"))
+                detail = f"{template} needs {name} ({spec.type})"
+                errors.append(FieldError(f"/data/{name}", VariableMissing.code, detail))
             result[name] = spec.default
         elif not _IS[spec.type](data[name]):
             found = _JSON_NAMES.get(type(data[name]), "null")

@@ -133,7 +133,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job's record. `recipients` is None while only a source knows them."""
+    """A job's record. `recipients` is None while only a source knows them; what a source named is read again at each
+    attempt, until a relay has decided on one of them."""
 
     id: str
     status: Status
@@ -144,6 +145,7 @@ class Job:
     template_version: str | None = None
     event: Event | None = None
     recipients: tuple[Recipient, ...] | None = None
+    recipients_from_source: bool = False
     reason: Reason | None = None
     detail: str | None = None
     partial: bool = False
@@ -184,3 +186,11 @@ class NewJob:
     recipients: tuple[Recipient, ...] | None = None
     delay_ms: int = 0
     expires_in_ms: int | None = None
+
+
+def distinct(recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
+    """Each address once, where it stands first: nobody gets one mail twice."""
+    seen: dict[str, Recipient] = {}
+    for recipient in recipients:
+        seen.setdefault(recipient.address.email, recipient)
+    return tuple(seen.values())

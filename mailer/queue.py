@@ -37,7 +37,7 @@ def blob(job_id: str, enqueue_time_ms: int) -> bytes:
 
 
 def arq_settings(url: str) -> RedisSettings:
-    """arq's form of a `redis://`, `rediss://` or `unix://` address, riding out a restart of the server of a few seconds.
+    """arq's form of a `redis://`, `rediss://` or `unix://` address, riding out a short restart of the server.
 
     arq repeats no command by itself: one cut connection would end the worker.
     """

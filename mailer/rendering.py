@@ -65,4 +65,3 @@ def _address(parts: RecipientParts, variables: Mapping[str, Any]) -> Address:
     email = render_part(parts.email.code, variables).strip()
     name = render_part(parts.name.code, variables) if parts.name else None
     return make_address(email, name)
-

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""HTTP in: the API, and the pages beside it."""

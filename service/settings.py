@@ -22,9 +22,7 @@ def parse_api_keys(text: str) -> dict[str, str]:
         if name in keys:
             raise ValueError(f"the name {name!r} is there twice")
         if len(key) < MIN_KEY_LENGTH or not key.isascii() or not key.isprintable() or " " in key:
-            raise ValueError(
-                f"the key of {name!r} must have at least {MIN_KEY_LENGTH} visible ASCII characters"
-            )
+            raise ValueError(f"the key of {name!r} must have at least {MIN_KEY_LENGTH} visible ASCII characters")
         keys[name] = key
     return keys
 
@@ -37,9 +35,7 @@ def _check_api_keys(value: SecretStr) -> SecretStr:
 class ServiceSettings(Settings):
     """The API."""
 
-    host: str = Field(
-        "127.0.0.1", description="Address the API listens on (`postroom serve`, `postroom dev`)."
-    )
+    host: str = Field("127.0.0.1", description="Address the API listens on (`postroom serve`, `postroom dev`).")
     port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
     api_keys: Annotated[SecretStr, AfterValidator(_check_api_keys)] = Field(
         SecretStr(""),

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""What a running process says of itself."""

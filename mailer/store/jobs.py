@@ -13,8 +13,8 @@ from importlib import resources
 from typing import cast
 
 from mailer import queue
-from mailer.jobs import ATTEMPTS_KEPT, FINAL, MOVES, Attempt, Job, NewJob, Payload, Reason, Recipient, Status
 from mailer.errors import QueueUnavailable
+from mailer.jobs import ATTEMPTS_KEPT, FINAL, MOVES, Attempt, Job, NewJob, Payload, Reason, Recipient, Status
 from mailer.settings import Retention
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient, guarded
@@ -94,6 +94,11 @@ class JobStore:
     async def ping(self) -> None:
         async with guarded():
             await self._redis.ping()
+
+    async def worker_is_alive(self) -> bool:
+        """Whether a worker wrote its health key within the last seconds (what `arq --check` asks)."""
+        async with guarded():
+            return bool(await self._redis.exists(queue.HEALTH_CHECK_KEY))
 
     async def enqueue(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueResult]:
         """Accept requests in one round trip: each all or none, with a verdict of its own."""

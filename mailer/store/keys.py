@@ -3,7 +3,7 @@
 | key | type | TTL | written by | read by |
 |---|---|---|---|---|
 | postroom:job:{id} | hash | none until final, then retention | enqueue.lua, finish.lua | API, worker |
-| postroom:payload:{id} | string (JSON) | none until final, then retention (shorter) | enqueue.lua, finish.lua | worker |
+| postroom:payload:{id} | string (JSON) | as the record, but shorter | enqueue.lua, finish.lua | worker |
 | postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish.lua | API |
 | postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue.lua | enqueue.lua |
 | postroom:wake | channel | | enqueue.lua | whoever waits for a queue entry |
@@ -12,7 +12,7 @@
 | postroom:mailbox:message:{id} | hash | removed with its id | mailbox | API |
 | postroom:mailbox:arrivals | channel | | mailbox | API |
 | arq:queue | sorted set of job ids by due time, ms | members leave when final | enqueue.lua, arq | arq, API |
-| arq:job:{id} | string: arq's job blob | none (arq's own 24 h would lose mail); removed when final | enqueue.lua | arq |
+| arq:job:{id} | string: arq's job blob | none: arq's 24 h would lose mail; removed when final | enqueue.lua | arq |
 | arq:in-progress:{id} | string | longest job time | arq | arq, API |
 | arq:retry:{id} | string | 25 h | arq | arq |
 | arq:queue:health-check | string | a few seconds | arq | arq --check |

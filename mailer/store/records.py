@@ -39,7 +39,9 @@ def new_record(job: NewJob) -> dict[str, str | bytes]:
         record["template_version"] = job.template_version or ""
     if job.event is not None:
         record["event"] = orjson.dumps(job.event)
-    if job.recipients is not None:
+    if job.recipients is None:
+        record["recipients_from"] = "source"
+    else:
         record["recipients"] = encode_recipients(job.recipients)
     return record
 
@@ -65,6 +67,7 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         template_version=text.get("template_version"),
         event=Event(**orjson.loads(text["event"])) if "event" in text else None,
         recipients=decode_recipients(text["recipients"]) if "recipients" in text else None,
+        recipients_from_source=text.get("recipients_from") == "source",
         reason=Reason(text["reason"]) if text.get("reason") else None,
         detail=text.get("detail") or None,
         partial=text.get("partial") == "1",

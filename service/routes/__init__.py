@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""One file for each resource; handlers unwrap, call and answer."""

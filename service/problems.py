@@ -1,0 +1,101 @@
+"""Every error as `application/problem+json` (RFC 9457), the framework's own included."""
+
+from http import HTTPStatus
+
+import orjson
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mailer.errors import FieldError, QueueUnavailable, Refused
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+_FRAMEWORK_CODES = {
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "validation_failed",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "internal_error",
+}
+
+
+def problem(
+    request: Request,
+    status: HTTPStatus,
+    code: str,
+    title: str,
+    detail: str,
+    *,
+    errors: tuple[FieldError, ...] = (),
+    headers: dict[str, str] | None = None,
+) -> Response:
+    body = {
+        "type": f"urn:postroom:problem:{code}",
+        "title": title,
+        "status": int(status),
+        "detail": detail,
+        "instance": request.url.path,
+        "code": code,
+        "request_id": request.scope.get("state", {}).get("request_id"),
+        "errors": errors,
+    }
+    return Response(orjson.dumps(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def refused(request: Request, error: Refused) -> Response:
+    retry = {"Retry-After": str(RETRY_AFTER_S)} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return problem(request, error.status, error.code, error.title, str(error), errors=error.errors, headers=retry)
+
+
+def queue_unavailable(request: Request, error: QueueUnavailable) -> Response:
+    log.error("queue.unavailable", detail=str(error))
+    return problem(
+        request,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "queue_unavailable",
+        "The queue server does not answer",
+        "Nothing was accepted. Send the request again in a moment.",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+    )
+
+
+def _http_exception(request: Request, error: HTTPException) -> Response:
+    status = HTTPStatus(error.status_code)
+    code = _FRAMEWORK_CODES.get(status, "http_error")
+    headers = dict(error.headers) if error.headers else None
+    return problem(request, status, code, status.phrase, str(error.detail), headers=headers)
+
+
+def _request_validation(request: Request, error: RequestValidationError) -> Response:
+    errors = tuple(
+        FieldError("/" + "/".join(str(part) for part in item["loc"]), "validation_failed", str(item["msg"]))
+        for item in error.errors()
+    )
+    detail = "; ".join(f"{item.pointer}: {item.detail}" for item in errors)
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    return problem(request, status, "validation_failed", "A parameter is not valid", detail, errors=errors)
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("request.crashed", path=request.url.path, exc_info=error)
+    return problem(
+        request,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "Something went wrong here",
+        "This is a defect of Postroom. The log has the details under the request_id.",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Register a handler for each kind of error."""
+    app.add_exception_handler(Refused, refused)  # type: ignore[arg-type]  # starlette types handlers as taking Exception
+    app.add_exception_handler(QueueUnavailable, queue_unavailable)  # type: ignore[arg-type]  # as above
+    app.add_exception_handler(HTTPException, _http_exception)  # type: ignore[arg-type]  # as above
+    app.add_exception_handler(RequestValidationError, _request_validation)  # type: ignore[arg-type]  # as above
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,68 @@
+"""POST /jobs and GET /jobs/{id}."""
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Request, Response
+
+from mailer.errors import InvalidRequest
+from service.bodies import read_json
+from service.dependencies import IntakeDep, JobsDep, OwnerDep
+from service.openapi import ACCEPTED_EXAMPLES, SUBMIT_BODY, problems
+from service.schemas import Accepted, JobOut
+from service.views import show_job
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/jobs",
+    operation_id="submit",
+    status_code=HTTPStatus.ACCEPTED,
+    response_class=Response,
+    openapi_extra={"requestBody": SUBMIT_BODY},
+    responses={
+        202: {
+            "model": Accepted,
+            "description": "Accepted: recorded and queued. Nothing is lost from here on.",
+            "content": {"application/json": {"examples": ACCEPTED_EXAMPLES}},
+            "headers": {
+                "Location": {"description": "Where to read the job.", "schema": {"type": "string"}},
+                "Idempotency-Replayed": {"description": "`true`: an earlier answer.", "schema": {"type": "string"}},
+            },
+        },
+        **problems(400, 401, 413, 415, 422, 503),
+    },
+)
+async def submit(
+    request: Request,
+    intake: IntakeDep,
+    owner: OwnerDep,
+    idempotency_key: Annotated[str | None, Header(description="1 to 255 visible characters; kept 24 h.")] = None,
+) -> Response:
+    """Submit a job (a template or inline content), or an event that templates answer.
+
+    Answers as soon as the job is recorded; a worker does the rest.
+    """
+    acceptance = await intake.accept(await read_json(request), owner, idempotency_key)
+    headers: dict[str, str] = {}
+    if acceptance.location:
+        headers["Location"] = acceptance.location
+    if acceptance.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(acceptance.answer, HTTPStatus.ACCEPTED, headers, "application/json")
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="getJob",
+    responses=problems(401, 404, 503),
+)
+async def get_job(jobs: JobsDep, job_id: Annotated[str, Path(max_length=64)]) -> JobOut:
+    """A job as it stands: its status, each recipient's outcome, and the attempts made."""
+    view = await jobs.view(job_id)
+    if view is None:
+        raise InvalidRequest(
+            "not_found", "There is no such job", f"No job has the id {job_id[:64]!r}.", status=HTTPStatus.NOT_FOUND
+        )
+    return show_job(view)

@@ -1,0 +1,146 @@
+"""Fixtures for all: one real queue server for the session, everything else anew for each test."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import uvicorn
+
+from cli.embedded import embedded_server
+from mailer.addresses import parse_address
+from mailer.http import GuardedClient
+from mailer.settings import MailerSettings
+from mailer.store.connection import RedisClient, connect
+from mailer.store.jobs import JobStore
+from mailer.templates import TemplateLibrary
+from service.app import create_app
+from service.settings import ServiceSettings
+from tests.support.smtp import ScriptedRelay, scripted_relay
+from tests.support.source import Application, application
+from worker.delivery import Deps
+from worker.fetch import Fetcher
+from worker.relays.pool import Pool
+from worker.relays.relay import relay_from
+from worker.settings import WorkerProcessSettings
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("POSTROOM_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+async def queue_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    async with embedded_server(tmp_path_factory.mktemp("queue")) as server:
+        yield server.url
+
+
+@pytest.fixture
+async def redis(queue_url: str) -> AsyncIterator[RedisClient]:
+    async with connect(queue_url) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+def mailer_settings(queue_url: str) -> MailerSettings:
+    return MailerSettings.load(
+        {
+            "POSTROOM_REDIS_URL": queue_url,
+            "POSTROOM_TEMPLATES_DIR": str(TEMPLATES),
+            "POSTROOM_FROM": "Postroom <hello@postroom.example>",
+        }
+    )
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals stay pytest's."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def served(mailer_settings: MailerSettings, **service: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The API on a real socket, and a client for it."""
+    settings = ServiceSettings.load({f"POSTROOM_{name.upper()}": value for name, value in service.items()})
+    config = uvicorn.Config(create_app(mailer_settings, settings), port=0, log_config=None, access_log=False, ws="none")
+    server = _Server(config)
+    task = asyncio.create_task(server.serve())
+    try:
+        while not server.started:
+            if task.done():
+                await task
+            await asyncio.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=70) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture
+async def api(redis: RedisClient, mailer_settings: MailerSettings) -> AsyncIterator[httpx.AsyncClient]:
+    """The API without authentication."""
+    async with served(mailer_settings, auth="off") as client:
+        yield client
+
+
+@pytest.fixture
+def store(redis: RedisClient, mailer_settings: MailerSettings) -> JobStore:
+    return JobStore(redis, mailer_settings.retention)
+
+
+@pytest.fixture
+async def relay() -> AsyncIterator[ScriptedRelay]:
+    async with scripted_relay() as server:
+        yield server
+
+
+@pytest.fixture
+def app_source() -> Iterator[Application]:
+    """What `sources.app` is: it knows user 42 and order 1042."""
+    from cli.demo import order, user
+
+    with application() as source:
+        source.answers |= {"/users/42": user(42), "/orders/1042": order(1042)}
+        yield source
+
+
+@pytest.fixture
+async def make_deps(
+    mailer_settings: MailerSettings, relay: ScriptedRelay, app_source: Application
+) -> AsyncIterator[Callable[..., Deps]]:
+    """Deps as worker/main.py builds them, on the test's relay, source and templates."""
+    async with AsyncExitStack() as stack:
+        hosts = [urlsplit(app_source.url).hostname or ""]
+        client = await stack.enter_async_context(GuardedClient(hosts))
+
+        def make(*, templates: Path = TEMPLATES, smtp_url: str | None = None, **worker: str) -> Deps:
+            environ = {"POSTROOM_SMTP_URL": smtp_url or relay.url}
+            environ |= {f"POSTROOM_{name.upper()}": value for name, value in worker.items()}
+            settings = WorkerProcessSettings.load(environ)
+            pool = Pool(relay_from(settings))
+            stack.push_async_callback(pool.close)
+            return Deps(
+                templates=TemplateLibrary(templates),
+                fetcher=Fetcher(client, {"app": app_source.url}, {}),
+                pool=pool,
+                settings=settings,
+                default_from=parse_address("Postroom <hello@postroom.example>"),
+                random=random.Random(1).random,
+            )
+
+        yield make

@@ -1,0 +1,26 @@
+// Reads messages from stdin, each a line of base64; prints a JSON array of what mailparser makes of them.
+import { createInterface } from "node:readline";
+import { simpleParser } from "mailparser";
+
+const mailboxes = (field) => (field?.value ?? []).map(({ address, name }) => ({ email: address, name }));
+
+const parsed = [];
+for await (const line of createInterface({ input: process.stdin })) {
+  const mail = await simpleParser(Buffer.from(line, "base64"), {
+    skipHtmlToText: true, // else a text is made up where the mail has none
+    skipTextToHtml: true,
+    skipImageLinks: true,
+  });
+  parsed.push({
+    subject: mail.subject ?? "",
+    from: mailboxes(mail.from),
+    to: mailboxes(mail.to),
+    cc: mailboxes(mail.cc),
+    text: mail.text ?? null,
+    html: mail.html || null,
+    tag: mail.headers.get("x-tag") ?? null,
+    headers: mail.headerLines.map(({ key }) => key),
+    attachments: mail.attachments.length,
+  });
+}
+process.stdout.write(JSON.stringify(parsed));

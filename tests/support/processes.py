@@ -1,0 +1,81 @@
+"""Postroom's real processes, as a user starts them, on ports of their own."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment without its POSTROOM_* variables, with `redis_url=...` as POSTROOM_REDIS_URL."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
+    return clean | {"PYTHONUNBUFFERED": "1"} | {f"POSTROOM_{name.upper()}": value for name, value in settings.items()}
+
+
+@asynccontextmanager
+async def process(
+    *command: str, env: Mapping[str, str], log: Path | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Runs until the context ends, then SIGTERM and, after 20 s, SIGKILL. Output goes to `log`."""
+    output = log.open("ab") if log else None
+    child = await asyncio.create_subprocess_exec(
+        *command, env=dict(env), cwd=ROOT, stdout=output or asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.STDOUT
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(20):
+                    await child.wait()
+            except TimeoutError:
+                child.kill()
+                await child.wait()
+        if output:
+            output.close()
+
+
+@asynccontextmanager
+async def api_process(env: Mapping[str, str], log: Path | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """`uvicorn service.main:app`, ready, and a client for it."""
+    port = free_port()
+    command = (str(BIN / "uvicorn"), "service.main:app", "--port", str(port), "--no-access-log")
+    async with (
+        process(*command, env=env, log=log) as child,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client,
+    ):
+
+        async def is_up() -> bool:
+            assert child.returncode is None, f"the API ended; see {log}"
+            try:
+                return (await client.get("/healthz")).is_success
+            except httpx.TransportError:
+                return False
+
+        await until(is_up, what="the API's start")
+        yield client
+
+
+@asynccontextmanager
+async def worker_process(env: Mapping[str, str], log: Path | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`arq worker.WorkerSettings`."""
+    async with process(str(BIN / "arq"), "worker.WorkerSettings", env=env, log=log) as child:
+        yield child

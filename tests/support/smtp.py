@@ -1,0 +1,153 @@
+"""An SMTP server whose every reply a test can name, drop or delay. A real conversation on a real socket."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+DROP = "DROP"
+"""In place of a reply: close the connection."""
+HANG = "HANG"
+"""In place of a reply: say nothing."""
+
+
+@dataclass
+class Received:
+    sender: str
+    recipients: list[str]
+    content: bytes
+    options: str = ""
+
+
+@dataclass
+class ScriptedRelay:
+    """`script` maps a moment to replies, used up one by one, the last one for good; without one it is the usual reply.
+
+    Moments: BANNER EHLO STARTTLS AUTH MAIL RCPT DATA DOT RSET QUIT, and "RCPT <address>" for one recipient.
+    """
+
+    script: dict[str, list[str]] = field(default_factory=dict)
+    extensions: list[str] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
+    received: list[Received] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    def reply(self, moment: str, usual: str) -> str:
+        replies = self.script.get(moment)
+        if not replies:
+            return usual
+        return replies.pop(0) if len(replies) > 1 else replies[0]
+
+    @property
+    def url(self) -> str:
+        return f"smtp://127.0.0.1:{self.port}?tls=none"
+
+
+class _Conversation:
+    def __init__(self, relay: ScriptedRelay, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.relay = relay
+        self.reader = reader
+        self.writer = writer
+        self.mail = Received("", [], b"")
+
+    async def say(self, moment: str, usual: str) -> str:
+        reply = self.relay.reply(moment, usual)
+        if reply == DROP:
+            self.writer.transport.abort()
+            raise ConnectionAbortedError
+        if reply == HANG:
+            await asyncio.sleep(3600)
+        self.writer.write(reply.encode() + b"\r\n")
+        await self.writer.drain()
+        return reply
+
+    async def run(self) -> None:
+        await self.say("BANNER", "220 relay.test ESMTP")
+        while line := await self.reader.readline():
+            command = line.decode().strip()
+            self.relay.commands.append(command)
+            verb = command.split(" ")[0].upper()
+            if await getattr(self, f"on_{verb.lower()}", self.on_unknown)(command) is False:
+                return
+
+    async def on_ehlo(self, command: str) -> None:
+        lines = ["relay.test", *self.relay.extensions]
+        usual = "\r\n".join(f"250{' ' if line is lines[-1] else '-'}{line}" for line in lines)
+        await self.say("EHLO", usual)
+
+    async def on_starttls(self, command: str) -> None:
+        reply = await self.say("STARTTLS", "220 go ahead")
+        if reply.startswith("220") and self.relay.tls:
+            await self.writer.start_tls(self.relay.tls)
+
+    async def on_auth(self, command: str) -> None:
+        await self.say("AUTH", "235 2.7.0 welcome")
+
+    async def on_mail(self, command: str) -> None:
+        path, _, options = command[10:].partition(" ")
+        self.mail = Received(path.strip("<>"), [], b"", options)
+        await self.say("MAIL", "250 2.1.0 ok")
+
+    async def on_rcpt(self, command: str) -> None:
+        address = command[8:].strip("<>")
+        moment = f"RCPT {address}"
+        reply = await self.say(moment if moment in self.relay.script else "RCPT", "250 2.1.5 ok")
+        if reply.startswith("250"):
+            self.mail.recipients.append(address)
+
+    async def on_data(self, command: str) -> None:
+        reply = await self.say("DATA", "354 go on")
+        if not reply.startswith("354"):
+            return
+        lines = []
+        while (line := await self.reader.readline()) != b".\r\n":
+            if not line:
+                return
+            lines.append(line.removeprefix(b"."))
+        self.mail.content = b"".join(lines)
+        if self.relay.reply("DOT", "250").startswith("250"):
+            self.relay.received.append(self.mail)
+        await self.say("DOT", "250 2.0.0 queued as 4fXyz")
+
+    async def on_rset(self, command: str) -> None:
+        await self.say("RSET", "250 2.0.0 ok")
+
+    async def on_quit(self, command: str) -> bool:
+        await self.say("QUIT", "221 2.0.0 bye")
+        return False
+
+    async def on_unknown(self, command: str) -> None:
+        await self.say("UNKNOWN", "502 5.5.2 not implemented")
+
+
+@asynccontextmanager
+async def scripted_relay(relay: ScriptedRelay | None = None, port: int = 0) -> AsyncIterator[ScriptedRelay]:
+    relay = relay or ScriptedRelay()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relay.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await _Conversation(relay, reader, writer).run()
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    relay.port = server.sockets[0].getsockname()[1]
+    try:
+        yield relay
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()

@@ -1,0 +1,71 @@
+"""Send-time data: a template's sources are read when the mail is about to be sent, all at once."""
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import SecretStr
+
+from mailer.errors import CallFailed, RenderingError, SourceMissing, SourceUnavailable
+from mailer.http import GuardedClient
+from mailer.sandbox import BaseUrl, render_part
+from mailer.templates import Source, Template
+
+MAX_HEADER_CHARS = 8000
+
+
+class Fetcher:
+    """Reads sources. `sources` and `secrets` are what `sources.*` and `secrets.*` mean in a manifest."""
+
+    def __init__(self, client: GuardedClient, sources: Mapping[str, str], secrets: Mapping[str, SecretStr]) -> None:
+        self._client = client
+        self._sources = {name: BaseUrl(url) for name, url in sources.items()}
+        self._secrets = {name: secret.get_secret_value() for name, secret in secrets.items()}
+
+    async def fetch(self, template: Template, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Each source's JSON, but for those whose value came with the job.
+
+        Raises SourceMissing (404, 410), SourceUnavailable (no useful answer) and RenderingError (the URL is wrong).
+        """
+        names = [name for name in template.sources if name not in variables]
+        results = await asyncio.gather(
+            *(self._read(name, template.sources[name], variables) for name in names), return_exceptions=True
+        )
+        errors = [result for result in results if isinstance(result, BaseException)]
+        if errors:
+            raise min(errors, key=_gravity)
+        return dict(zip(names, results, strict=True))
+
+    async def _read(self, name: str, source: Source, variables: Mapping[str, Any]) -> object:
+        url = render_part(source.url.code, {**variables, "sources": self._sources})
+        headers = {
+            header: self._header(header, render_part(part.code, {**variables, "secrets": self._secrets}))
+            for header, part in source.headers.items()
+        }
+        try:
+            answer = await self._client.get(url, {"Accept": "application/json", **headers})
+        except CallFailed as error:
+            raise SourceUnavailable(f"{name}: {error}") from error
+        place = f"{name} ({urlsplit(url).path})"
+        if answer.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            raise SourceMissing(f"{place} answered {answer.status}", code=answer.status, on_missing=source.on_missing)
+        if answer.status != HTTPStatus.OK:
+            raise SourceUnavailable(f"{place} answered {answer.status}", code=answer.status)
+        try:
+            return orjson.loads(answer.body)
+        except orjson.JSONDecodeError as error:
+            raise SourceUnavailable(f"{place} answered 200, but not with JSON: {error}", code=answer.status) from error
+
+    def _header(self, name: str, value: str) -> str:
+        if len(value) > MAX_HEADER_CHARS or not value.isprintable():
+            raise RenderingError(f"the fetch header {name} has a control character or is too long")
+        return value
+
+
+def _gravity(error: BaseException) -> int:
+    """What decides when several sources fail: a defect, then what is final, then what may pass."""
+    order = (RenderingError, SourceMissing, SourceUnavailable)
+    return next((place for place, kind in enumerate(order, 1) if isinstance(error, kind)), 0)

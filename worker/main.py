@@ -1,0 +1,123 @@
+"""`arq worker.WorkerSettings`: stock arq, with every attribute spelled out, for arq ignores inherited ones.
+
+What arq's defaults would do to mail is in the comments; a test compares the attributes with arq's own signature.
+"""
+
+import os
+import random
+from contextlib import AsyncExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from arq.worker import func, run_worker
+
+from mailer import queue
+from mailer.http import GuardedClient
+from mailer.observability.logging import configure
+from mailer.settings import MailerSettings, unknown_variables
+from mailer.store.connection import connect
+from mailer.store.jobs import JobStore
+from mailer.templates import TemplateLibrary
+from worker.delivery import ATTEMPT_DEADLINE_S, Deps
+from worker.fetch import Fetcher
+from worker.relays.pool import Pool
+from worker.relays.relay import relay_from
+from worker.settings import WorkerProcessSettings, read_secrets, read_sources
+from worker.tasks import deliver
+
+log = structlog.get_logger()
+
+GRACE_S = 60
+JOB_TIMEOUT_S = int(ATTEMPT_DEADLINE_S) + 60
+POLL_S = 0.1
+HEALTH_EVERY_S = 5
+
+_mailer_settings = MailerSettings.load(os.environ)
+_settings = WorkerProcessSettings.load(os.environ)
+_relay = relay_from(_settings)
+_sources = read_sources(os.environ)
+_secrets = read_secrets(os.environ)
+
+
+async def open_deps(stack: AsyncExitStack) -> Deps:
+    """What deliveries need, closed in reverse when the stack is."""
+    hosts = [urlsplit(url).hostname or "" for url in _sources.values()]
+    client = await stack.enter_async_context(GuardedClient(hosts))
+    pool = Pool(_relay)
+    stack.push_async_callback(pool.close)
+    return Deps(
+        templates=TemplateLibrary(_mailer_settings.templates_dir, reload=_mailer_settings.templates_reload),
+        fetcher=Fetcher(client, _sources, _secrets),
+        pool=pool,
+        settings=_settings,
+        default_from=_mailer_settings.from_,
+        random=random.random,
+    )
+
+
+async def startup(ctx: dict[str, Any]) -> None:
+    configure(_mailer_settings.log_level, _mailer_settings.log_format, "worker")
+    for warning in unknown_variables(os.environ):
+        log.warning("settings.unknown_variable", detail=warning)
+    stack = AsyncExitStack()
+    deps = await open_deps(stack)
+    redis = await stack.enter_async_context(connect(_mailer_settings.redis_url.get_secret_value()))
+    ctx.update(stack=stack, deps=deps, store=JobStore(redis, _mailer_settings.retention))
+    catalogue = deps.templates.catalogue(deps.monotonic())
+    for name, trouble in catalogue.broken.items():
+        log.error("template.broken", template=name, detail=trouble)
+    log.info(
+        "worker.started",
+        slots=_settings.worker_slots,
+        templates=len(catalogue.templates),
+        relay=_relay.name,
+        tls=_relay.tls,
+    )
+
+
+async def shutdown(ctx: dict[str, Any]) -> None:
+    if "stack" in ctx:
+        await ctx["stack"].aclose()
+    log.info("worker.stopped")
+
+
+class WorkerSettings:
+    """Read by arq. The queue server and the relay come from the environment."""
+
+    functions = (func(deliver, name=queue.DELIVER),)
+    queue_name = queue.QUEUE
+    cron_jobs = None
+    redis_settings = queue.arq_settings(_mailer_settings.redis_url.get_secret_value())
+    redis_pool = None
+    burst = False
+    on_startup = startup
+    on_shutdown = shutdown
+    on_job_start = None
+    on_job_end = None
+    after_job_end = None
+    handle_signals = True
+    job_completion_wait = GRACE_S  # the default 0 cancels running sends at once: each deploy could mail twice
+    max_jobs = _settings.worker_slots
+    job_timeout = JOB_TIMEOUT_S  # its end is final without a word, so our own deadline is shorter
+    keep_result = 0  # the record tells how a job ended
+    keep_result_forever = False
+    poll_delay = POLL_S
+    queue_read_limit = None
+    max_tries = 2**31 - 1  # over it, arq drops a job without calling us; we count attempts ourselves
+    health_check_interval = HEALTH_EVERY_S
+    health_check_key = queue.HEALTH_CHECK_KEY
+    ctx = None
+    retry_jobs = True
+    allow_abort_jobs = False
+    max_burst_jobs = -1
+    job_serializer = queue.serialize  # the default is pickle
+    job_deserializer = queue.deserialize
+    expires_extra_ms = 2**53  # blobs are written without a TTL; this would only matter for arq's own enqueue
+    timezone = None
+    log_results = False
+
+
+def run() -> None:
+    """Run a worker in this process until a signal ends it."""
+    run_worker(WorkerSettings)  # type: ignore[arg-type]  # arq's own protocol is narrower than what it accepts

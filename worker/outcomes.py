@@ -1,0 +1,171 @@
+"""What an attempt produced, as values, and how each becomes the job's next status. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from mailer.jobs import (
+    OPEN_RECIPIENT,
+    Attempt,
+    Job,
+    Phase,
+    Reason,
+    Recipient,
+    RecipientStatus,
+    Reply,
+    Status,
+)
+from mailer.store.jobs import Ending
+from worker.backoff import Again, GaveUp, TooLate, next_attempt
+from worker.settings import BackoffSchedule
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A relay gave its verdict: each recipient has a status of its own."""
+
+    relay: str
+    phase: Phase
+    reply: Reply
+    recipients: tuple[Recipient, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """No verdict: the relay or a source could not be asked. `at_most_s`: longest wait, where it is expected to pass."""
+
+    phase: Phase
+    reply: Reply
+    relay: str | None = None
+    recipients: tuple[Recipient, ...] | None = None
+    at_most_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Trying again would not help."""
+
+    reason: Reason
+    detail: str
+    phase: Phase | None = None
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """There is nothing to send."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The time the author set has passed."""
+
+
+Outcome = HandedOver | Deferred | Failed | Skipped | Expired
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds by the server's clock."""
+
+    began_at: int
+    ended_at: int
+
+
+def conclude(
+    job: Job, outcome: Outcome, timing: Timing, schedule: BackoffSchedule, random: Callable[[], float]
+) -> Ending:
+    """The one place that decides between another attempt and an end."""
+    match outcome:
+        case HandedOver() if any(item.status in OPEN_RECIPIENT for item in outcome.recipients):
+            return _again(job, outcome, timing, schedule, random)
+        case HandedOver():
+            return _verdict(job, outcome, timing)
+        case Deferred():
+            return _again(job, outcome, timing, schedule, random)
+        case Failed():
+            attempt = None
+            if outcome.phase is not None and outcome.reply is not None:
+                attempt = _attempt(job, timing, outcome.phase, "failed", outcome.reply)
+            return Ending(Status.FAILED, timing.ended_at, attempt, reason=outcome.reason, detail=outcome.detail)
+        case Skipped():
+            return Ending(Status.SKIPPED, timing.ended_at, detail=outcome.detail)
+        case Expired():
+            detail = "The time set by its author passed before it could be sent."
+            return _end_open(job.recipients, Ending(Status.EXPIRED, timing.ended_at, detail=detail))
+        case _:
+            assert_never(outcome)
+
+
+def _again(
+    job: Job, outcome: HandedOver | Deferred, timing: Timing, schedule: BackoffSchedule, random: Callable[[], float]
+) -> Ending:
+    decision = next_attempt(
+        schedule,
+        attempts=job.attempts + 1,
+        due_at=job.due_at,
+        expires_at=job.expires_at,
+        now=timing.ended_at,
+        random=random,
+        at_most_s=outcome.at_most_s if isinstance(outcome, Deferred) else None,
+    )
+    attempt = _attempt(job, timing, outcome.phase, "deferred", outcome.reply, outcome.relay)
+    match decision:
+        case Again(at):
+            return Ending(
+                Status.DEFERRED,
+                timing.ended_at,
+                replace(attempt, next_attempt_at=at),
+                recipients=outcome.recipients,
+                next_attempt_at=at,
+            )
+        case TooLate():
+            detail = "The next attempt would come after the time set by its author."
+            ending = Ending(Status.EXPIRED, timing.ended_at, attempt, detail=detail)
+        case GaveUp():
+            detail = f"Still deferred after {schedule.give_up_s:g} s, the limit of its stream: {outcome.reply.text}"
+            ending = Ending(Status.FAILED, timing.ended_at, attempt, reason=Reason.GAVE_UP, detail=detail)
+        case _:
+            assert_never(decision)
+    return _end_open(outcome.recipients or job.recipients, ending)
+
+
+def _verdict(job: Job, outcome: HandedOver, timing: Timing) -> Ending:
+    sent = sum(item.status is RecipientStatus.SENT for item in outcome.recipients)
+    whole = sent == len(outcome.recipients)
+    word = "sent" if whole else "partial" if sent else "failed"
+    return Ending(
+        status=Status.SENT if sent else Status.FAILED,
+        at=timing.ended_at,
+        attempt=_attempt(job, timing, outcome.phase, word, outcome.reply, outcome.relay),
+        recipients=outcome.recipients,
+        reason=None if sent else Reason.REFUSED,
+        detail=None if whole else outcome.reply.text,
+        partial=bool(sent) and not whole,
+    )
+
+
+def _end_open(recipients: tuple[Recipient, ...] | None, ending: Ending) -> Ending:
+    """End for recipients that are still open too. A job that reached somebody before is `sent`, in part."""
+    if recipients is None:
+        return ending
+    ended = tuple(
+        replace(item, status=RecipientStatus.FAILED) if item.status in OPEN_RECIPIENT else item for item in recipients
+    )
+    if any(item.status is RecipientStatus.SENT for item in ended):
+        return replace(ending, status=Status.SENT, reason=None, recipients=ended, partial=True)
+    return replace(ending, recipients=ended)
+
+
+def _attempt(job: Job, timing: Timing, phase: Phase, outcome: str, reply: Reply, relay: str | None = None) -> Attempt:
+    return Attempt(
+        number=job.attempts + 1,
+        at=timing.began_at,
+        duration_ms=timing.ended_at - timing.began_at,
+        phase=phase,
+        outcome=outcome,
+        reply=reply,
+        relay=relay,
+    )

@@ -1,0 +1,146 @@
+"""Connections to one relay, opened, used again and thrown away.
+
+Last in, first out. A connection that had any trouble is not used again. QUIT is said but not waited for: nothing that
+happens after the relay's 250 can change the outcome.
+"""
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiosmtplib import SMTP, SMTPException, SMTPResponseException
+
+from mailer.jobs import Phase
+from worker.relays.relay import Relay
+from worker.relays.transaction import Envelope, Lost, Verdicts, transact
+
+CONNECT_TIMEOUT_S = 45.0
+REPLY_TIMEOUT_S = 30.0
+OPENING_AT_ONCE = 2
+MAILS_EACH = 100
+AGE_S = 300.0
+IDLE_S = 20.0
+
+
+@dataclass(slots=True)
+class _Connection:
+    client: SMTP
+    opened_at: float
+    used_at: float
+    mails: int = 0
+
+
+class Pool:
+    """Hands mail to one relay. `close` when done."""
+
+    def __init__(self, relay: Relay, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.relay = relay
+        self._monotonic = monotonic
+        self._idle: list[_Connection] = []
+        self._slots = asyncio.Semaphore(relay.connections)
+        self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
+        self._tls = ssl.create_default_context() if relay.tls != "none" else None
+
+    async def send(self, envelope: Envelope) -> Verdicts:
+        """Hand over one mail. Raises Lost when there was no connection, or it broke."""
+        async with self._slots:
+            reused = self._take_idle()
+            if reused is not None:
+                try:
+                    verdicts = await self._use(reused, envelope)
+                except Lost as error:
+                    if error.phase is not Phase.MAIL:
+                        raise
+                else:
+                    if verdicts.phase is not Phase.MAIL:
+                        return verdicts
+            # Nothing open, or it had gone stale: a relay may close or turn away a connection it holds to be old.
+            return await self._use(await self._open(), envelope)
+
+    async def close(self) -> None:
+        while self._idle:
+            self._part(self._idle.pop().client)
+        await asyncio.sleep(0)  # lets the transports flush their QUIT
+
+    async def _use(self, connection: _Connection, envelope: Envelope) -> Verdicts:
+        try:
+            verdicts = await transact(connection.client, envelope)
+        except BaseException:  # a cancelled conversation would pair replies with the wrong commands
+            connection.client.close()
+            raise
+        now = self._monotonic()
+        connection.used_at = now
+        connection.mails += 1
+        worn = connection.mails >= MAILS_EACH or now - connection.opened_at >= AGE_S
+        if verdicts.clean and not worn:
+            self._idle.append(connection)
+        else:
+            self._part(connection.client)
+        return verdicts
+
+    def _take_idle(self) -> _Connection | None:
+        now = self._monotonic()
+        while self._idle:
+            connection = self._idle.pop()
+            fresh = now - connection.used_at < IDLE_S and now - connection.opened_at < AGE_S
+            if connection.client.is_connected and fresh:
+                return connection
+            self._part(connection.client)
+        return None
+
+    async def _open(self) -> _Connection:
+        relay = self.relay
+        client = SMTP(
+            hostname=relay.host,
+            port=relay.port,
+            timeout=REPLY_TIMEOUT_S,
+            use_tls=relay.tls == "implicit",
+            start_tls=relay.tls == "starttls",
+            tls_context=self._tls,
+            local_hostname=_local_hostname(),
+        )
+        try:
+            async with self._opening, asyncio.timeout(CONNECT_TIMEOUT_S):
+                await client.connect()
+                if client.is_ehlo_or_helo_needed:
+                    await client.ehlo()
+                await self._authenticate(client)
+        except SMTPResponseException as error:
+            client.close()
+            raise Lost(Phase.CONNECT, error.message, error.code if error.code > 0 else None) from error
+        except (SMTPException, OSError) as error:  # ssl.SSLError and TimeoutError are OSErrors
+            client.close()
+            raise Lost(Phase.CONNECT, str(error) or type(error).__name__) from error
+        except BaseException:
+            client.close()  # aiosmtplib holds its connect lock until then
+            raise
+        now = self._monotonic()
+        return _Connection(client, opened_at=now, used_at=now)
+
+    async def _authenticate(self, client: SMTP) -> None:
+        """One mechanism, one try: a wrong password costs one failure, not one for each mechanism."""
+        username, password = self.relay.username, self.relay.password
+        if username is None or password is None:
+            return
+        offered = client.server_auth_methods
+        if "plain" in offered:
+            await client.auth_plain(username, password)
+        elif "login" in offered:
+            await client.auth_login(username, password)
+        else:
+            raise SMTPException(f"the relay offers no AUTH PLAIN or LOGIN (only {', '.join(offered) or 'none'})")
+
+    def _part(self, client: SMTP) -> None:
+        protocol = client.protocol
+        if protocol is not None and client.is_connected:
+            protocol.write(b"QUIT\r\n")
+        client.close()
+
+
+def _local_hostname() -> str:
+    """What EHLO says. gethostname asks no name server, as getfqdn would."""
+    name = socket.gethostname()
+    return name if name.isascii() and " " not in name and name else "localhost"
