@@ -97,7 +97,7 @@ def check_header(name: str, value: str) -> None:
     lower = name.lower()
     if lower in RESERVED or lower.startswith(RESERVED_PREFIXES):
         raise HeaderError(f"The header {name} is set by Postroom; choose another name.")
-    check_header_text(f"The header {name}", value)
+    check_header_text(f"The header {name[:30]}", value)
 
 
 def check_header_text(what: str, value: str) -> None:
@@ -213,7 +213,7 @@ def _encoded_word(octets: bytes, use_q: bool) -> str:
 
 
 def _content(message: Message) -> _Part:
-    """The levels that are needed, no others: outer ones wrap what `parts` builds here."""
+    """Only the levels that are needed; a further level wraps the part that this returns."""
     parts = [
         _text_part(subtype, text)
         for subtype, text in (("plain", message.text), ("html", message.html))  # the last is preferred
@@ -256,8 +256,10 @@ def _with_crlf(octets: bytes) -> bytes:
 
 def _encoded(octets: bytes) -> tuple[str, bytes]:
     """The Content-Transfer-Encoding and the shortest body: lines of at most 76, ASCII, never `=_` in it."""
-    if _SHORT_LINES.fullmatch(octets) and not any(risk in b"\n" + octets for risk in _RISKY):
-        return "7bit", octets
+    if _SHORT_LINES.fullmatch(octets):
+        first_line_too = b"\n" + octets
+        if not any(risk in first_line_too for risk in _RISKY):
+            return "7bit", octets
     quoted = _quoted_printable(octets)
     if len(octets.translate(None, _UNESCAPED)) * 7 < len(octets):  # base64 adds 37 %; these stay under 34 %
         return "quoted-printable", quoted
@@ -266,7 +268,7 @@ def _encoded(octets: bytes) -> tuple[str, bytes]:
 
 
 def _quoted_printable(octets: bytes) -> bytes:
-    """binascii wants CRLF in its input. What it gets wrong: spaces at a line's end pass the limit, `From `, lone dots."""
+    """binascii wants CRLF in its input; wrong are its long lines that end with a space, its `From ` and lone dots."""
     quoted = binascii.b2a_qp(octets)
     if b"=20\r" in quoted or b"=09\r" in quoted:
         quoted = _SPACE_TOO_FAR.sub(rb"\1=\r\n\2", quoted)

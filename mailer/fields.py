@@ -48,7 +48,8 @@ def check_data(
         elif strict and name not in fields:
             near = difflib.get_close_matches(name, [*fields, *sources], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            errors.append(FieldError(f"/data/{name}", InvalidSubmission.code, f"{template} has no field {name}{hint}"))
+            pointer = "/data/" + name.replace("~", "~0").replace("/", "~1")
+            errors.append(FieldError(pointer, InvalidSubmission.code, f"{template} has no field {name}{hint}"))
     if errors:
         kind = VariableMissing if all(error.code == VariableMissing.code for error in errors) else InvalidSubmission
         raise kind("; ".join(error.detail for error in errors), tuple(errors))

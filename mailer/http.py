@@ -27,7 +27,9 @@ MAX_BODY_BYTES = 1_000_000
 MAX_CONNECTIONS = 100
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # RFC 4291 2.4: all that is given out
+_NOWHERE = ipaddress.IPv6Address("::")
 _ISATAP = frozenset({b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe"})
 
 
@@ -54,10 +56,10 @@ def _unwrapped(address: IPAddress) -> list[IPAddress]:
     if address.teredo is not None:
         found.extend(address.teredo)
     last = ipaddress.IPv4Address(address.packed[12:])
-    if address in _NAT64[0]:
+    if address in _NAT64:
         return [last]
-    if address in _NAT64[1]:
-        return [ipaddress.IPv4Address("0.0.0.0")]  # noqa: S104 - stands for "not public": it is a local prefix
+    if address not in _GLOBAL_UNICAST:
+        return [_NOWHERE]
     if address.packed[8:12] in _ISATAP:
         found.append(last)
     return found
@@ -134,7 +136,10 @@ class GuardedClient:
 
     async def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         """GET within DEADLINE_S seconds and MAX_BODY_BYTES bytes. Raises CallFailed when no whole answer comes."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise CallFailed(f"not a URL: {error}") from error
         if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
             raise CallFailed("the URL must be http:// or https://, with a host and without a user")
         try:

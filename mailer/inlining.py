@@ -14,7 +14,7 @@ _PIECES = re.compile(
     r"(?P<jinja>\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\})"
     r"|(?P<comment_open><!--)|(?P<comment_close>-->)"
     r"|(?P<raw_open><(?:title|style|textarea)\b)|(?P<raw_close></(?:title|style|textarea)\s*>)"
-    r"|(?P<tag_open><(?=[A-Za-z/!]))|(?P<tag_close>>)",
+    r"|(?P<tag_open><(?=[A-Za-z/!]))|(?P<tag_close>>)|(?P<value_open>=\s*[\"'])|(?P<quote>[\"'])",
     re.DOTALL | re.IGNORECASE,
 )
 _MASKED = re.compile(r'<!--jinja-(\d+)-mask-->|jinja-(\d+)-mask(?:="")?')
@@ -38,12 +38,14 @@ def inline_css(source: str) -> str:
 
 def _mask(source: str) -> tuple[str, list[str]]:
     tags: list[str] = []
-    inside: str | None = None  # "tag", "raw" or "comment"
+    inside: str | None = None  # "tag", "raw", "comment", or the quote around an attribute's value
 
     def mask(match: re.Match[str]) -> str:
         nonlocal inside
         kind = match.lastgroup
         if kind == "jinja":
+            if inside == "tag" and match[0].startswith("{%"):
+                raise TemplateError(f"{match[0]} stands between attributes; write it inside the quotes of a value")
             tags.append(match[0])
             word = f"jinja-{len(tags) - 1}-mask"
             return word if inside else f"<!--{word}-->"
@@ -52,7 +54,9 @@ def _mask(source: str) -> tuple[str, list[str]]:
         elif inside == "raw":
             inside = None if kind == "raw_close" else "raw"
         elif inside == "tag":
-            inside = None if kind == "tag_close" else "tag"
+            inside = None if kind == "tag_close" else match[0][-1] if kind == "value_open" else "tag"
+        elif inside in {'"', "'"}:
+            inside = "tag" if match[0][-1] == inside else inside
         else:
             inside = {"comment_open": "comment", "raw_open": "raw", "tag_open": "tag"}.get(kind or "")
         return match[0]

@@ -5,6 +5,7 @@ The trap: `{% if coupon %}` on a variable that is not there is an error too, so 
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Never
 from urllib.parse import quote
@@ -30,6 +31,8 @@ def _segment(value: object) -> str:
     """A value in a URL, as exactly one path segment or query value (RFC 3986 3.3): it can choose no other path."""
     if isinstance(value, BaseUrl):
         return value
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # raises the error that names it
     if isinstance(value, bool | float) or not isinstance(value, str | int):
         raise RenderingError(f"a value in a URL must be a string or an integer, not {type(value).__name__}")
     text = str(value)
@@ -59,10 +62,8 @@ class Engine:
     def compile(self, source: str, name: str, *, url: bool = False) -> jinja2.Template:
         """Compile once, at load. `name` decides on escaping and appears in errors."""
         environment = self._urls if url else self._pages
-        try:
+        with _named(name):
             code = environment.compile(source, name, name)
-        except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"{error.filename or name}, line {error.lineno}: {error.message}") from error
         return jinja2.Template.from_code(environment, code, environment.make_globals(None))
 
     def variables(self, source: str, name: str) -> frozenset[str]:
@@ -70,11 +71,9 @@ class Engine:
         return frozenset(self._variables(source, name, set()))
 
     def _variables(self, source: str, name: str, seen: set[str]) -> set[str]:
-        try:
+        with _named(name):
             tree = self._pages.parse(source, name, name)
-        except jinja2.TemplateSyntaxError as error:
-            raise TemplateError(f"{error.filename or name}, line {error.lineno}: {error.message}") from error
-        found = meta.find_undeclared_variables(tree)
+            found = meta.find_undeclared_variables(tree)
         if any(True for _ in tree.find_all(nodes.Extends)):
             raise TemplateError(f"{name}: name the layout in template.toml instead of extending it")
         for other in meta.find_referenced_templates(tree):
@@ -91,6 +90,19 @@ class Engine:
             return self._pages.loader.get_source(self._pages, other)[0]
         except jinja2.TemplateNotFound as error:
             raise TemplateError(f"{name}: there is no {other}") from error
+        except UnicodeDecodeError as error:
+            raise TemplateError(f"{other} is not UTF-8: {error}") from error
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """What is wrong with a source is told with its place. Nested too deeply, Jinja lets Python's own errors through."""
+    try:
+        yield
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(f"{error.filename or name}, line {error.lineno}: {error.message}") from error
+    except (SyntaxError, RecursionError, ValueError) as error:
+        raise TemplateError(f"{name}: {error}") from error
 
 
 def render_part(template: jinja2.Template, variables: Mapping[str, Any]) -> str:

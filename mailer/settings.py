@@ -63,7 +63,7 @@ FromAddress = BeforeValidator(_address)
 class Settings(BaseModel):
     """Base of the settings classes: field `redis_url` is variable `POSTROOM_REDIS_URL`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     @classmethod
     def variable(cls, name: str) -> str:
@@ -100,9 +100,9 @@ def _is_secret(annotation: object) -> bool:
 
 
 def _secret(variable: str, value: str | None, path: str | None) -> str | None:
-    if path is None:
+    if not path:
         return value
-    if value is not None:
+    if value:
         raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one of them")
     try:
         with Path(path).open("rb") as file:

@@ -5,11 +5,10 @@ that points its own name at 127.0.0.1 (DNS rebinding) is turned away.
 """
 
 import base64
-import binascii
 import hmac
 from dataclasses import dataclass
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 
@@ -64,8 +63,7 @@ class Gate:
         return found
 
     def _check_host(self, host: str) -> None:
-        name = urlsplit(f"//{host}").hostname if host else None
-        if name not in self.hosts:
+        if _split(f"//{host}").hostname not in self.hosts:
             raise InvalidRequest(
                 "host_not_allowed",
                 "The Host is not allowed",
@@ -75,13 +73,21 @@ class Gate:
 
     def _check_origin(self, headers: Headers) -> None:
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and _split(origin).netloc != headers.get("host"):
             raise InvalidRequest(
                 "origin_not_allowed",
                 "The Origin is not allowed",
                 "Without authentication a page of another site may not call this API.",
                 status=HTTPStatus.FORBIDDEN,
             )
+
+
+def _split(url: str) -> SplitResult:
+    """What is no URL has no parts."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def _unauthorized(code: str, detail: str) -> InvalidRequest:
@@ -95,7 +101,7 @@ def _presented_key(path: str, headers: Headers) -> str | None:
     if scheme.lower() == "basic" and path.startswith(BROWSER_PREFIX):
         try:
             return base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no Base64 (binascii.Error), or not UTF-8 inside
             return ""
     return None
 

@@ -61,6 +61,8 @@ def _headers(value: object) -> object:
 
 def _time(value: object) -> object:
     """RFC 3339 with an offset, kept as it was written."""
+    if value is None:
+        return None
     if not isinstance(value, str):
         raise ValueError("a time must be a string: 2026-11-23T12:00:00Z")  # noqa: TRY004 - pydantic wants ValueError
     try:

@@ -119,23 +119,29 @@ def app_source() -> Iterator[Application]:
         yield source
 
 
+@pytest.fixture(scope="session")
+def library() -> TemplateLibrary:
+    """The shipped templates, compiled once."""
+    return TemplateLibrary(TEMPLATES)
+
+
 @pytest.fixture
 async def make_deps(
-    mailer_settings: MailerSettings, relay: ScriptedRelay, app_source: Application
+    library: TemplateLibrary, relay: ScriptedRelay, app_source: Application
 ) -> AsyncIterator[Callable[..., Deps]]:
     """Deps as worker/main.py builds them, on the test's relay, source and templates."""
     async with AsyncExitStack() as stack:
         hosts = [urlsplit(app_source.url).hostname or ""]
         client = await stack.enter_async_context(GuardedClient(hosts))
 
-        def make(*, templates: Path = TEMPLATES, smtp_url: str | None = None, **worker: str) -> Deps:
+        def make(*, smtp_url: str | None = None, **worker: str) -> Deps:
             environ = {"POSTROOM_SMTP_URL": smtp_url or relay.url}
             environ |= {f"POSTROOM_{name.upper()}": value for name, value in worker.items()}
             settings = WorkerProcessSettings.load(environ)
             pool = Pool(relay_from(settings))
             stack.push_async_callback(pool.close)
             return Deps(
-                templates=TemplateLibrary(templates),
+                templates=library,
                 fetcher=Fetcher(client, {"app": app_source.url}, {}),
                 pool=pool,
                 settings=settings,

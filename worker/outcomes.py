@@ -89,9 +89,10 @@ def conclude(
             attempt = None
             if outcome.phase is not None and outcome.reply is not None:
                 attempt = _attempt(job, timing, outcome.phase, "failed", outcome.reply)
-            return Ending(Status.FAILED, timing.ended_at, attempt, reason=outcome.reason, detail=outcome.detail)
+            ending = Ending(Status.FAILED, timing.ended_at, attempt, reason=outcome.reason, detail=outcome.detail)
+            return _end_open(job.recipients, ending)
         case Skipped():
-            return Ending(Status.SKIPPED, timing.ended_at, detail=outcome.detail)
+            return _end_open(job.recipients, Ending(Status.SKIPPED, timing.ended_at, detail=outcome.detail))
         case Expired():
             detail = "The time set by its author passed before it could be sent."
             return _end_open(job.recipients, Ending(Status.EXPIRED, timing.ended_at, detail=detail))
@@ -156,7 +157,7 @@ def _end_open(recipients: tuple[Recipient, ...] | None, ending: Ending) -> Endin
     )
     if any(item.status is RecipientStatus.SENT for item in ended):
         return replace(ending, status=Status.SENT, reason=None, recipients=ended, partial=True)
-    return replace(ending, recipients=ended)
+    return ending if ending.status is Status.SKIPPED else replace(ending, recipients=ended)
 
 
 def _attempt(job: Job, timing: Timing, phase: Phase, outcome: str, reply: Reply, relay: str | None = None) -> Attempt:

@@ -1,8 +1,10 @@
 // Reads messages from stdin, each a line of base64; prints a JSON array of what mailparser makes of them.
 import { createInterface } from "node:readline";
+import libmime from "libmime"; // mailparser's own; it decodes no header that it does not know
 import { simpleParser } from "mailparser";
 
-const mailboxes = (field) => (field?.value ?? []).map(({ address, name }) => ({ email: address, name }));
+const mailboxes = (boxes = []) =>
+  boxes.flatMap(({ address, name, group }) => (group ? mailboxes(group) : [{ email: address, name }]));
 
 const parsed = [];
 for await (const line of createInterface({ input: process.stdin })) {
@@ -13,12 +15,12 @@ for await (const line of createInterface({ input: process.stdin })) {
   });
   parsed.push({
     subject: mail.subject ?? "",
-    from: mailboxes(mail.from),
-    to: mailboxes(mail.to),
-    cc: mailboxes(mail.cc),
-    text: mail.text ?? null,
+    from: mailboxes(mail.from?.value),
+    to: mailboxes(mail.to?.value),
+    cc: mailboxes(mail.cc?.value),
+    text: mail.text || null,
     html: mail.html || null,
-    tag: mail.headers.get("x-tag") ?? null,
+    tag: mail.headers.has("x-tag") ? libmime.decodeWords(mail.headers.get("x-tag")) : null,
     headers: mail.headerLines.map(({ key }) => key),
     attachments: mail.attachments.length,
   });

@@ -32,14 +32,16 @@ def relay_from(settings: WorkerProcessSettings) -> Relay:
     try:
         parts = urlsplit(settings.smtp_url.get_secret_value())
         port = parts.port
-    except ValueError as error:
-        raise SettingsError(f"{VARIABLE}: {error}") from error
+    except ValueError:  # its text may repeat a part of the password
+        raise SettingsError(
+            f"{VARIABLE} is not a URL with a port: percent-encode special characters in user and password"
+        ) from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise SettingsError(f"{VARIABLE} must begin with smtp:// or smtps://")
     if not parts.hostname:
         raise SettingsError(f"{VARIABLE} names no host: write smtp://host:587")
-    if parts.path not in {"", "/"}:
-        raise SettingsError(f"{VARIABLE} has something after the port; percent-encode a / in the password")
+    if parts.path not in {"", "/"} or parts.fragment or "@" in parts.query:
+        raise SettingsError(f"{VARIABLE} has something after the port; percent-encode / ? # in user and password")
     options = _options(parts)
     username = settings.smtp_username or (unquote(parts.username) if parts.username else None)
     password = unquote(parts.password) if parts.password else None

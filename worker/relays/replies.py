@@ -15,7 +15,7 @@ def reply_of(code: int | None, text: str) -> Reply:
     match = _ENHANCED.match(words)
     enhanced = match[1] if match else None
     if enhanced:
-        words = words.replace(f"{enhanced} ", "")
+        words = re.sub(rf"(?<!\S){re.escape(enhanced)} ", "", words)  # each line of a reply begins with it
     return Reply(code, words[:MAX_TEXT], enhanced)
 
 

@@ -1,0 +1,416 @@
+"""A job's life at the worker: real queue server, real SMTP conversation, real source."""
+
+import email
+import email.policy
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from mailer.jobs import Phase, Reason, RecipientStatus, Status
+from mailer.store import keys
+from mailer.store.connection import RedisClient
+from mailer.store.jobs import JobView
+from tests.integration.conftest import Run
+from tests.support.smtp import DROP, ScriptedRelay, scripted_relay
+from tests.support.source import Application
+
+Send = Callable[[dict[str, Any]], Awaitable[JobView]]
+EVENT = {"event": "user.signed_up", "data": {"id": 42}}
+TO_TWO = {"to": ["ada@example.com", "bob@example.com"], "subject": "Hello", "text": "Hi\n"}
+TO_ONE = {**TO_TWO, "to": ["ada@example.com"]}
+
+
+def parsed(content: bytes) -> email.message.EmailMessage:
+    return email.message_from_bytes(content, policy=email.policy.default)
+
+
+def recipient_statuses(view: JobView) -> list[str]:
+    assert view.job.recipients is not None
+    return [item.status for item in view.job.recipients]
+
+
+async def test_an_event_becomes_a_finished_mail(send: Send, relay: ScriptedRelay) -> None:
+    view = await send(EVENT)
+    assert view.job.status is Status.SENT
+    (mail,) = relay.received
+    message = parsed(mail.content)
+    assert mail.recipients == ["ada@example.com"]
+    assert "Ada" in message["Subject"]
+    assert message["To"] == "Ada Lovelace <ada@example.com>"
+    assert message["Message-ID"] == f"<{view.job.id}@postroom.example>"
+    assert {part.get_content_type() for part in message.walk()} >= {"text/plain", "text/html"}
+
+
+async def test_the_mail_carries_what_the_source_says_when_it_is_sent(
+    run: Run, relay: ScriptedRelay, app_source: Application
+) -> None:
+    job_id = await run.submit(EVENT)
+    app_source.answers["/users/42"] |= {"name": "Ada King", "email": "ada.king@example.com"}
+    await run.once(job_id)
+    (mail,) = relay.received
+    assert mail.recipients == ["ada.king@example.com"]
+    assert "Ada King" in parsed(mail.content)["To"]
+
+
+async def test_data_that_came_with_the_job_is_not_fetched(send: Send, app_source: Application) -> None:
+    user = {**app_source.answers["/users/42"], "email": "own@example.com"}
+    view = await send({"template": "welcome", "data": {"id": 42, "user": user}})
+    assert view.job.status is Status.SENT
+    assert app_source.requests == []
+
+
+async def test_inline_content_is_sent_as_it_is(send: Send, relay: ScriptedRelay) -> None:
+    await send({"to": ["ada@example.com"], "subject": "{{ 7 * 7 }}", "html": "<p>{{ secrets }}</p>"})
+    message = parsed(relay.received[0].content)
+    assert message["Subject"] == "{{ 7 * 7 }}"
+    assert "{{ secrets }}" in message.get_content()
+
+
+async def test_bcc_gets_the_mail_and_stands_nowhere_in_it(send: Send, relay: ScriptedRelay) -> None:
+    await send({**TO_ONE, "bcc": ["boss@example.com"], "cc": ["carol@example.com"]})
+    (mail,) = relay.received
+    assert sorted(mail.recipients) == ["ada@example.com", "boss@example.com", "carol@example.com"]
+    assert b"boss" not in mail.content
+    assert parsed(mail.content)["Cc"] == "carol@example.com"
+
+
+async def test_a_refused_recipient_fails_after_one_attempt_with_the_relays_words(
+    send: Send, relay: ScriptedRelay
+) -> None:
+    relay.script["RCPT"] = ["550 5.1.1 No such user here"]
+    view = await send(TO_ONE)
+    assert (view.job.status, view.job.reason, view.job.attempts) == (Status.FAILED, Reason.REFUSED, 1)
+    (attempt,) = view.attempts
+    assert (attempt.phase, attempt.reply.code, attempt.reply.enhanced) == (Phase.RCPT, 550, "5.1.1")
+    assert attempt.reply.text == "No such user here"
+
+
+async def test_only_the_deferred_recipient_is_tried_again(run: Run, relay: ScriptedRelay) -> None:
+    relay.script["RCPT bob@example.com"] = ["450 4.2.0 Busy", "250 ok"]
+    job_id = await run.submit(TO_TWO)
+    view = await run.once(job_id)
+    assert view.job.status is Status.DEFERRED
+    assert recipient_statuses(view) == [RecipientStatus.SENT, RecipientStatus.DEFERRED]
+    view = await run.once(job_id)
+    assert (view.job.status, view.job.partial) == (Status.SENT, False)
+    assert [mail.recipients for mail in relay.received] == [["ada@example.com"], ["bob@example.com"]]
+
+
+async def test_a_job_that_reached_only_some_is_sent_in_part(send: Send, relay: ScriptedRelay) -> None:
+    relay.script["RCPT bob@example.com"] = ["550 5.1.1 Unknown"]
+    view = await send(TO_TWO)
+    assert (view.job.status, view.job.partial, view.job.attempts) == (Status.SENT, True, 1)
+    assert recipient_statuses(view) == [RecipientStatus.SENT, RecipientStatus.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("moment", "reply", "phase", "code"),
+    [
+        ("BANNER", "421 4.3.2 Closing", Phase.CONNECT, 421),
+        ("BANNER", "554 5.3.2 Go away", Phase.CONNECT, 554),
+        ("BANNER", DROP, Phase.CONNECT, None),
+        ("EHLO", DROP, Phase.CONNECT, None),
+        ("MAIL", "451 4.7.1 Later", Phase.MAIL, 451),
+        ("MAIL", DROP, Phase.MAIL, None),
+        ("RCPT", "450 4.2.0 Greylisted", Phase.RCPT, 450),
+        ("RCPT", DROP, Phase.RCPT, None),
+        ("DATA", "451 4.3.0 Not now", Phase.DATA, 451),
+        ("DATA", DROP, Phase.DATA, None),
+        ("DOT", "452 4.3.1 Disk full", Phase.DATA, 452),
+    ],
+)
+async def test_what_may_pass_is_deferred(
+    send: Send, relay: ScriptedRelay, moment: str, reply: str, phase: Phase, code: int | None
+) -> None:
+    relay.script[moment] = [reply]
+    view = await send(TO_ONE)
+    assert view.job.status is Status.DEFERRED
+    (attempt,) = view.attempts
+    assert (attempt.phase, attempt.reply.code) == (phase, code)
+    assert attempt.next_attempt_at == view.job.next_attempt_at
+    assert attempt.next_attempt_at is not None
+    assert 15_000 <= attempt.next_attempt_at - attempt.at <= 40_000
+    assert recipient_statuses(view)[0] in {RecipientStatus.DEFERRED, RecipientStatus.PENDING}
+
+
+@pytest.mark.parametrize(
+    ("moment", "reply", "phase"),
+    [
+        ("MAIL", "553 5.7.1 Sender not allowed", Phase.MAIL),
+        ("DATA", "554 5.5.1 No", Phase.DATA),
+        ("DOT", "554 5.7.1 Spam", Phase.DATA),
+    ],
+)
+async def test_what_is_final_is_not_tried_again(
+    send: Send, relay: ScriptedRelay, moment: str, reply: str, phase: Phase
+) -> None:
+    relay.script[moment] = [reply]
+    view = await send(TO_ONE)
+    assert (view.job.status, view.job.reason, view.attempts[0].phase) == (Status.FAILED, Reason.REFUSED, phase)
+    assert view.job.detail == reply[10:]
+
+
+async def test_a_relay_that_is_down_defers(make_run: Callable[..., Run]) -> None:
+    run = make_run(smtp_url="smtp://127.0.0.1:1?tls=none&name=gone")
+    view = await run.once(await run.submit(TO_ONE))
+    assert view.job.status is Status.DEFERRED
+    assert (view.attempts[0].phase, view.attempts[0].relay) == (Phase.CONNECT, "gone")
+
+
+@pytest.mark.parametrize("trouble", [DROP, "421 4.4.2 Bad timing", "500 What?"])
+async def test_trouble_at_quit_after_the_250_never_mails_again(
+    make_run: Callable[..., Run], relay: ScriptedRelay, trouble: str
+) -> None:
+    relay.script["QUIT"] = [trouble]
+    run = make_run()
+    view = await run.once(await run.submit(TO_ONE))
+    await run.deps.pool.close()
+    assert view.job.status is Status.SENT
+    await run.once(view.job.id)
+    assert len(relay.received) == 1
+
+
+async def test_connections_are_used_again(run: Run, relay: ScriptedRelay) -> None:
+    for _ in range(3):
+        await run.once(await run.submit(TO_ONE))
+    assert (len(relay.received), relay.connections) == (3, 1)
+
+
+async def test_a_connection_is_used_again_after_a_refusal(run: Run, relay: ScriptedRelay) -> None:
+    relay.script["RCPT"] = ["550 5.1.1 No", "250 ok"]
+    await run.once(await run.submit(TO_ONE))
+    view = await run.once(await run.submit(TO_ONE))
+    assert view.job.status is Status.SENT
+    assert relay.connections == 1
+    assert "RSET" in relay.commands
+
+
+@pytest.mark.parametrize("stale", [DROP, "421 4.4.2 Idle for too long"])
+async def test_a_stale_connection_costs_no_attempt(run: Run, relay: ScriptedRelay, stale: str) -> None:
+    relay.script["MAIL"] = ["250 ok", stale, "250 ok"]
+    await run.once(await run.submit(TO_ONE))
+    view = await run.once(await run.submit(TO_ONE))
+    assert (view.job.status, view.job.attempts) == (Status.SENT, 1)
+    assert (len(relay.received), relay.connections) == (2, 2)
+
+
+async def test_mail_is_tried_until_the_stream_gives_up(run: Run, relay: ScriptedRelay) -> None:
+    relay.script["MAIL"] = ["451 4.3.0 Later"]
+    job_id = await run.submit(TO_ONE)
+    assert (await run.once(job_id)).job.status is Status.DEFERRED
+    await run.age(job_id, 2 * 86400)
+    assert (await run.once(job_id)).job.status is Status.DEFERRED
+    await run.age(job_id, 86400)
+    view = await run.once(job_id)
+    assert (view.job.status, view.job.reason, view.job.attempts) == (Status.FAILED, Reason.GAVE_UP, 3)
+    assert "Later" in (view.job.detail or "")
+    assert recipient_statuses(view) == [RecipientStatus.FAILED]
+
+
+async def test_a_reset_mail_is_never_sent_late(run: Run, relay: ScriptedRelay) -> None:
+    job_id = await run.submit({"template": "reset-password", "data": {"id": 42, "reset_url": "https://a.test/r"}})
+    await run.age(job_id, 31 * 60)
+    view = await run.once(job_id)
+    assert (view.job.status, view.attempts) == (Status.EXPIRED, ())
+    assert relay.received == []
+
+
+async def test_a_reset_mail_whose_next_attempt_would_be_late_expires_now(run: Run, relay: ScriptedRelay) -> None:
+    relay.script["MAIL"] = ["451 4.3.0 Later"]
+    job_id = await run.submit({"template": "reset-password", "data": {"id": 42, "reset_url": "https://a.test/r"}})
+    await run.age(job_id, 30 * 60 - 0.9)
+    view = await run.once(job_id)
+    assert (view.job.status, view.job.attempts) == (Status.EXPIRED, 1)
+
+
+async def test_a_job_that_is_not_due_yet_waits(run: Run, relay: ScriptedRelay) -> None:
+    from worker.delivery import deliver
+
+    relay.script["MAIL"] = ["451 4.3.0 Later", "250 ok"]
+    job_id = await run.submit(TO_ONE)
+    await run.once(job_id)
+    wait_s = await deliver(job_id, run.store, run.deps)
+    assert wait_s is not None
+    assert 10 < wait_s <= 30
+    assert (await run.view(job_id)).job.attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"), [((500, "oops"), 500), ((429, "slow"), 429), ((401, "who?"), 401), ((302, ""), 302)]
+)
+async def test_a_source_in_trouble_defers(
+    send: Send, app_source: Application, relay: ScriptedRelay, answer: tuple[int, str], code: int
+) -> None:
+    app_source.answers["/users/42"] = answer
+    view = await send(EVENT)
+    assert view.job.status is Status.DEFERRED
+    assert (view.attempts[0].phase, view.attempts[0].reply.code) == (Phase.FETCH, code)
+    assert relay.connections == 0
+    assert app_source.paths == ["/users/42"]  # no redirect is followed
+
+
+async def test_a_source_that_answers_no_json_defers(send: Send, app_source: Application) -> None:
+    app_source.answers["/users/42"] = (200, "<html>")
+    assert (await send(EVENT)).job.status is Status.DEFERRED
+
+
+async def test_a_missing_user_is_looked_for_again_for_a_minute(run: Run, app_source: Application) -> None:
+    job_id = await run.submit({**EVENT, "data": {"id": 7}})
+    view = await run.once(job_id)
+    assert view.job.status is Status.DEFERRED
+    assert view.job.next_attempt_at is not None
+    assert view.job.next_attempt_at - view.attempts[0].at <= 10_500
+    await run.age(job_id, 61)
+    view = await run.once(job_id)
+    assert (view.job.status, view.job.reason) == (Status.FAILED, Reason.MISSING_DATA)
+
+
+async def test_a_user_who_is_gone_is_not_looked_for_again(send: Send, app_source: Application) -> None:
+    app_source.answers["/users/42"] = (410, "gone")
+    view = await send(EVENT)
+    assert (view.job.status, view.job.reason, view.job.attempts) == (Status.FAILED, Reason.MISSING_DATA, 1)
+
+
+async def test_an_address_from_a_source_that_is_none_is_final(send: Send, app_source: Application) -> None:
+    app_source.answers["/users/42"] |= {"email": "ada@example.com, eve@example.com"}
+    view = await send(EVENT)
+    assert (view.job.status, view.job.reason) == (Status.FAILED, Reason.INVALID_RECIPIENT)
+
+
+async def test_a_name_from_a_source_makes_no_second_recipient(
+    send: Send, app_source: Application, relay: ScriptedRelay
+) -> None:
+    app_source.answers["/users/42"] |= {"name": "x@evil.example, Ada"}
+    await send(EVENT)
+    (mail,) = relay.received
+    assert mail.recipients == ["ada@example.com"]
+    assert [item.addr_spec for item in parsed(mail.content)["To"].addresses] == ["ada@example.com"]
+
+
+async def test_a_line_break_from_a_source_makes_no_header(
+    send: Send, app_source: Application, relay: ScriptedRelay
+) -> None:
+    app_source.answers["/users/42"] |= {"name": "Ada\r\nBcc: eve@evil.example"}
+    view = await send(EVENT)
+    assert view.job.status is Status.FAILED
+    assert relay.received == []
+
+
+async def test_an_encoded_word_in_a_subject_makes_no_bcc(send: Send, relay: ScriptedRelay) -> None:
+    subject = "=?utf-8?q?Hi=0D=0ABcc=3A_eve=40evil.example?="
+    await send({**TO_ONE, "subject": subject})
+    (mail,) = relay.received
+    message = parsed(mail.content)
+    assert mail.recipients == ["ada@example.com"]
+    assert message["Bcc"] is None
+    assert message["Subject"] == subject
+
+
+async def test_an_id_reaches_no_other_path(run: Run, app_source: Application, tmp_path: Path) -> None:
+    view = await run.once(await run.submit({"event": "user.signed_up", "data": {"id": 42}}))
+    assert view.job.status is Status.SENT
+    app_source.requests.clear()
+    folder = tmp_path / "greeting"
+    folder.mkdir()
+    (folder / "template.toml").write_text(
+        'to = { email = "{{ user.email }}" }\n[fields]\nid = { type = "string" }\n'
+        '[fetch.user]\nurl = "{{ sources.app }}/users/{{ id }}"\n'
+    )
+    (folder / "subject.txt").write_text("Hi")
+    (folder / "body.txt").write_text("Hi")
+    from dataclasses import replace
+
+    from mailer.templates import TemplateLibrary
+
+    run.deps = replace(run.deps, templates=TemplateLibrary(tmp_path))
+    await run.once(await run.submit({"template": "greeting", "data": {"id": "../admin?x="}}))
+    assert app_source.paths == ["/users/..%2Fadmin%3Fx%3D"]
+    app_source.requests.clear()
+    view = await run.once(await run.submit({"template": "greeting", "data": {"id": ".."}}))
+    assert (view.job.status, app_source.paths) == (Status.FAILED, [])
+
+
+async def test_a_template_that_fails_on_its_data_is_final(send: Send, app_source: Application) -> None:
+    app_source.answers["/users/42"] = {"email": "ada@example.com"}
+    view = await send(EVENT)
+    assert (view.job.status, view.job.reason) == (Status.FAILED, Reason.RENDERING)
+    assert "name" in (view.job.detail or "")
+
+
+async def test_nothing_is_left_without_an_end_or_an_owner(run: Run, redis: RedisClient) -> None:
+    view = await run.once(await run.submit(EVENT))
+    await redis.zrem("arq:queue", view.job.id)  # arq does these two at the end of a run
+    await redis.delete(keys.arq_job(view.job.id))
+    assert all([await redis.ttl(key) > 0 for key in await redis.keys("*")])
+
+
+@pytest.fixture
+def authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> trustme.CA:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    return ca
+
+
+def server_context(ca: trustme.CA, name: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert(name).configure_cert(context)
+    return context
+
+
+async def test_with_starttls_and_auth(make_run: Callable[..., Run], authority: trustme.CA) -> None:
+    relay = ScriptedRelay(extensions=["STARTTLS", "AUTH PLAIN LOGIN"], tls=server_context(authority, "localhost"))
+    async with scripted_relay(relay):
+        run = make_run(smtp_url=f"smtp://ada:s%40cret@localhost:{relay.port}")
+        view = await run.once(await run.submit(TO_ONE))
+        await run.deps.pool.close()
+    assert view.job.status is Status.SENT, view.attempts
+    assert [command.split()[0] for command in relay.commands[:4]] == ["EHLO", "STARTTLS", "EHLO", "AUTH"]
+    assert relay.commands[3] == "AUTH PLAIN AGFkYQBzQGNyZXQ="
+
+
+@pytest.mark.parametrize(
+    ("relay", "what"),
+    [
+        (ScriptedRelay(extensions=["AUTH PLAIN"]), "a relay without STARTTLS"),
+        (
+            ScriptedRelay(extensions=["STARTTLS", "AUTH PLAIN"], script={"STARTTLS": ["454 4.7.0 No"]}),
+            "STARTTLS refused",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_password_never_travels_in_clear(make_run: Callable[..., Run], relay: ScriptedRelay, what: str) -> None:
+    async with scripted_relay(relay):
+        run = make_run(smtp_url=f"smtp://ada:secret@localhost:{relay.port}")
+        view = await run.once(await run.submit(TO_ONE))
+    assert view.job.status is Status.DEFERRED
+    assert not any(command.startswith("AUTH") for command in relay.commands)
+
+
+async def test_a_certificate_for_another_name_is_not_taken(make_run: Callable[..., Run], authority: trustme.CA) -> None:
+    relay = ScriptedRelay(extensions=["STARTTLS"], tls=server_context(authority, "other.example"))
+    async with scripted_relay(relay):
+        run = make_run(smtp_url=f"smtp://localhost:{relay.port}")
+        view = await run.once(await run.submit(TO_ONE))
+    assert (view.job.status, relay.received) == (Status.DEFERRED, [])
+    assert "certificate" in view.attempts[0].reply.text.lower()
+
+
+async def test_a_wrong_password_is_tried_once_and_the_mail_waits(
+    make_run: Callable[..., Run], authority: trustme.CA
+) -> None:
+    relay = ScriptedRelay(
+        extensions=["STARTTLS", "AUTH PLAIN LOGIN CRAM-MD5"],
+        tls=server_context(authority, "localhost"),
+        script={"AUTH": ["535 5.7.8 Wrong"]},
+    )
+    async with scripted_relay(relay):
+        run = make_run(smtp_url=f"smtp://ada:secret@localhost:{relay.port}")
+        view = await run.once(await run.submit(TO_ONE))
+    assert (view.job.status, view.attempts[0].reply.code) == (Status.DEFERRED, 535)
+    assert sum(command.startswith("AUTH") for command in relay.commands) == 1

@@ -1,0 +1,138 @@
+"""What is accepted is recorded and queued in one step, once, and arq can read it."""
+
+import asyncio
+
+import pytest
+from arq.connections import ArqRedis
+
+from mailer import queue
+from mailer.addresses import Address
+from mailer.errors import QueueUnavailable
+from mailer.jobs import Event, NewJob, Payload, Recipient, Status, Stream
+from mailer.settings import Retention
+from mailer.store import keys
+from mailer.store.connection import RedisClient, connect
+from mailer.store.jobs import EnqueueRequest, Idempotency, JobStore, Verdict
+
+RECIPIENTS = (Recipient(Address("ada@example.com", "Ada")),)
+
+
+def new_job(job_id: str = "a" * 32, **more: object) -> NewJob:
+    return NewJob(id=job_id, payload=Payload(subject="Hello", text="Hi"), recipients=RECIPIENTS, **more)  # type: ignore[arg-type]  # **more is a test's
+
+
+def keyed(fingerprint: str = "f1", job_id: str = "a" * 32, answer: bytes = b'{"n":1}') -> EnqueueRequest:
+    return EnqueueRequest((new_job(job_id),), Idempotency("ada", "key", fingerprint, answer))
+
+
+async def test_a_job_is_record_payload_blob_and_queue_entry(store: JobStore, redis: RedisClient) -> None:
+    event = Event(name="user.signed_up", id="e1", source="/app")
+    job = new_job(stream=Stream.CRITICAL, template="welcome", template_version="v1", event=event, expires_in_ms=5000)
+    (result,) = await store.enqueue([EnqueueRequest((job,))])
+    assert result.verdict is Verdict.ACCEPTED
+    loaded = await store.load(job.id)
+    assert loaded is not None
+    assert loaded.payload == job.payload
+    record = loaded.job
+    assert (record.status, record.stream, record.template, record.event) == (
+        Status.PENDING,
+        Stream.CRITICAL,
+        "welcome",
+        event,
+    )
+    assert record.recipients == RECIPIENTS
+    assert record.created_at == record.due_at <= loaded.server_time
+    assert record.expires_at == record.due_at + 5000
+    assert await redis.zscore("arq:queue", job.id) == record.due_at
+
+
+async def test_stock_arq_reads_our_blobs(store: JobStore, redis: RedisClient) -> None:
+    await store.enqueue([EnqueueRequest((new_job(),))])
+    arq = ArqRedis(redis.connection_pool, job_deserializer=queue.deserialize)
+    (job,) = await arq.queued_jobs()
+    assert (job.function, list(job.args), job.kwargs, job.job_id) == ("deliver", ["a" * 32], {}, "a" * 32)
+
+
+async def test_nothing_of_an_unfinished_job_expires(store: JobStore, redis: RedisClient) -> None:
+    await store.enqueue([EnqueueRequest((new_job(),))])
+    assert {await redis.ttl(key) for key in await redis.keys("*")} == {-1}
+
+
+async def test_an_event_with_two_templates_is_two_jobs_or_none(store: JobStore, redis: RedisClient) -> None:
+    await redis.set(keys.job("b" * 32), "not a hash")
+    with pytest.raises(QueueUnavailable, match="is a string"):
+        await store.enqueue([EnqueueRequest((new_job(), new_job("b" * 32)))])
+    assert await redis.keys("*") == [keys.job("b" * 32).encode()]
+
+
+async def test_a_call_whose_reply_was_lost_can_be_repeated(store: JobStore, redis: RedisClient) -> None:
+    request = EnqueueRequest((new_job(),))
+    await store.enqueue([request])
+    before = await redis.hgetall(keys.job("a" * 32))
+    (again,) = await store.enqueue([request])
+    assert again.verdict is Verdict.ACCEPTED
+    assert await redis.hgetall(keys.job("a" * 32)) == before
+    assert await redis.zcard("arq:queue") == 1
+
+
+async def test_requests_that_go_together_get_verdicts_of_their_own(store: JobStore, redis: RedisClient) -> None:
+    await store.enqueue([keyed()])
+    verdicts = await store.enqueue(
+        [keyed(job_id="b" * 32, answer=b"other"), keyed("f2", "c" * 32), EnqueueRequest((new_job("d" * 32),))]
+    )
+    assert [(item.verdict, item.answer) for item in verdicts] == [
+        (Verdict.REPLAYED, b'{"n":1}'),
+        (Verdict.REUSED, None),
+        (Verdict.ACCEPTED, None),
+    ]
+    assert sorted(await redis.zrange("arq:queue", 0, -1)) == [b"a" * 32, b"d" * 32]
+
+
+async def test_an_idempotency_key_is_kept_a_day(store: JobStore, redis: RedisClient) -> None:
+    await store.enqueue([keyed()])
+    assert 86_000 < await redis.ttl(keys.idempotency("ada", "key")) <= 86_400
+
+
+async def test_twenty_at_once_with_one_key_are_one_job(store: JobStore, redis: RedisClient) -> None:
+    calls = (store.enqueue([keyed(job_id=f"{number:032x}")]) for number in range(20))
+    verdicts = [result.verdict for (result,) in await asyncio.gather(*calls)]
+    assert verdicts.count(Verdict.ACCEPTED) == 1
+    assert verdicts.count(Verdict.REPLAYED) == 19
+    assert await redis.zcard("arq:queue") == 1
+
+
+async def test_whoever_listens_is_woken(store: JobStore, redis: RedisClient) -> None:
+    async with redis.pubsub() as listener:
+        await listener.subscribe(keys.WAKE)
+        await listener.get_message(timeout=5)
+        await store.enqueue([EnqueueRequest((new_job(),))])
+        message = await listener.get_message(ignore_subscribe_messages=True, timeout=5)
+    assert message is not None
+    assert message["channel"] == keys.WAKE.encode()
+
+
+async def test_a_delayed_job_is_due_later_by_the_servers_clock(store: JobStore, redis: RedisClient) -> None:
+    await store.enqueue([EnqueueRequest((new_job(delay_ms=60_000),))])
+    view = await store.view("a" * 32)
+    assert view is not None
+    assert view.status == "scheduled"
+    assert view.job.due_at == view.job.created_at + 60_000
+    assert await redis.zscore("arq:queue", "a" * 32) == view.job.due_at
+
+
+async def test_a_server_without_memory_accepts_nothing_of_a_job(store: JobStore, redis: RedisClient) -> None:
+    await redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(QueueUnavailable, match="maxmemory|OOM"):
+            await store.enqueue([EnqueueRequest((new_job(),))])
+    finally:
+        await redis.config_set("maxmemory", 0)
+    assert await redis.keys("*") == []
+
+
+async def test_a_server_that_is_not_there_is_said_within_two_seconds() -> None:
+    async with connect("redis://127.0.0.1:1/0") as client:
+        store = JobStore(client, Retention(record_s=60, payload_s=60, failed_record_s=60, failed_payload_s=60))
+        with pytest.raises(QueueUnavailable):
+            async with asyncio.timeout(2):
+                await store.enqueue([EnqueueRequest((new_job(),))])
