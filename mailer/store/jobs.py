@@ -126,13 +126,13 @@ class JobStore:
             pipe.hgetall(keys.job(job_id))
             pipe.get(keys.payload(job_id))
             pipe.time()
-            record, payload, (seconds, microseconds) = await pipe.execute()
+            record, payload, time_reply = await pipe.execute()
         if not record:
             return None
         return LoadedJob(
             job=records.decode_record(job_id, record),
             payload=records.decode_payload(payload) if payload is not None else None,
-            server_time=seconds * 1000 + microseconds // 1000,
+            server_time=_milliseconds(time_reply),
         )
 
     async def view(self, job_id: str) -> JobView | None:
@@ -141,14 +141,14 @@ class JobStore:
             pipe.lrange(keys.attempts(job_id), 0, -1)
             pipe.exists(keys.arq_in_progress(job_id))
             pipe.time()
-            record, attempts, leased, (seconds, _) = await pipe.execute()
+            record, attempts, leased, time_reply = await pipe.execute()
         if not record:
             return None
         job = records.decode_record(job_id, record)
         return JobView(
             job=job,
             attempts=tuple(records.decode_attempt(raw) for raw in attempts),
-            status=shown_status(job, leased=bool(leased), now=seconds * 1000),
+            status=shown_status(job, leased=bool(leased), now=_milliseconds(time_reply)),
         )
 
     async def finish(self, job: Job, ending: Ending, *, patience_s: float = 10.0) -> bool:
@@ -209,6 +209,11 @@ def shown_status(job: Job, *, leased: bool, now: int) -> str:
     if leased:
         return "sending"
     return "scheduled" if job.due_at > now else "queued"
+
+
+def _milliseconds(time_reply: tuple[int, int]) -> int:
+    """The server's TIME: seconds and microseconds."""
+    return time_reply[0] * 1000 + time_reply[1] // 1000
 
 
 def _job_arguments(job: NewJob, now_ms: int) -> list[str | bytes]:
