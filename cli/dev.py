@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from mailer.store.mailbox import MailboxStore
 
 from cli.demo import DemoApplication
 from cli.embedded import embedded_server, end_with_parent
@@ -21,9 +20,11 @@ from cli.mailbox import serve_mailbox
 from cli.settings import DevSettings
 from mailer import __version__
 from mailer.errors import PostroomError, SettingsError
+from mailer.observability.logging import configure
 from mailer.settings import MailerSettings
 from mailer.store.connection import connect
 from mailer.store.jobs import JobStore
+from mailer.store.mailbox import MailboxStore
 from mailer.templates import load_catalogue
 from service.settings import ServiceSettings
 
@@ -96,6 +97,7 @@ async def run_dev(environ: Mapping[str, str]) -> None:
     """Start everything, say where it is, run until Ctrl-C. Raises PostroomError when a part does not start, or ends."""
     began = time.monotonic()
     plan = Plan.read(environ)
+    configure(plan.mailer.log_level, plan.mailer.log_format, "dev")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):

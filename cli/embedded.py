@@ -46,6 +46,7 @@ class Embedded:
     engine: Engine
     url: str
     data_dir: Path
+    pid: int
 
 
 def find_engine() -> Engine:
@@ -118,7 +119,7 @@ async def embedded_server(data_dir: Path) -> AsyncIterator[Embedded]:
     url = f"unix://{path}"
     try:
         await _wait_until_ready(url, process, folder)
-        yield Embedded(engine, url, folder)
+        yield Embedded(engine, url, folder, process.pid)
     finally:
         await _stop(process)
 

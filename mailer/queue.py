@@ -47,5 +47,6 @@ def arq_settings(url: str) -> RedisSettings:
     settings.conn_timeout = 2
     settings.conn_retries = 10
     settings.retry = Retry(ExponentialBackoff(cap=1, base=0.05), 10)
-    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError]
+    # OSError: redis-py lets a refused connection out of its retries unless it is named.
+    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]
     return settings

@@ -105,25 +105,25 @@ def _named(name: str) -> Iterator[None]:
         raise TemplateError(f"{name}: {error}") from error
 
 
-def render_part(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+def render_part(template: jinja2.Template, variables: Mapping[str, Any], *, max_s: float = MAX_RENDER_S) -> str:
     """One compiled template with its variables. Raises RenderingError, which is final."""
     try:
-        return "".join(_bounded(template.generate(variables), template.name or ""))
+        return "".join(_bounded(template.generate(variables), template.name or "", max_s))
     except RenderingError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a template's expression can raise is the template's fault
         _explain(template, error)
 
 
-def _bounded(parts: Iterator[str], name: str) -> Iterator[str]:
-    deadline = time.monotonic() + MAX_RENDER_S
+def _bounded(parts: Iterator[str], name: str, max_s: float) -> Iterator[str]:
+    deadline = time.monotonic() + max_s
     size = 0
     for part in parts:
         size += len(part)
         if size > MAX_RENDERED_CHARS:
             raise RenderingError(f"{name}: longer than {MAX_RENDERED_CHARS:,} characters")
         if time.monotonic() > deadline:
-            raise RenderingError(f"{name}: not rendered within {MAX_RENDER_S:g} s")
+            raise RenderingError(f"{name}: not rendered within {max_s:g} s")
         yield part
 
 

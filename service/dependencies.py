@@ -1,17 +1,21 @@
 """What the routes are handed: built in the lifespan, closed in reverse, never at import."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, TypedDict, cast
 
+import structlog
 from fastapi import Depends, FastAPI, Request
-from mailer.store.mailbox import MailboxStore
 
 from mailer.settings import MailerSettings
 from mailer.store.connection import connect
 from mailer.store.jobs import JobStore
+from mailer.store.mailbox import MailboxStore
 from mailer.templates import TemplateLibrary
 from service.intake import Intake
+
+log = structlog.get_logger()
 
 
 class State(TypedDict):
@@ -29,12 +33,17 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
         templates = TemplateLibrary(settings.templates_dir, reload=settings.templates_reload)
         async with connect(settings.redis_url.get_secret_value()) as redis:
             jobs = JobStore(redis, settings.retention)
+            catalogue = templates.catalogue(time.monotonic())
+            for name, trouble in catalogue.broken.items():
+                log.error("template.broken", template=name, detail=trouble)
+            log.info("api.started", templates=len(catalogue.templates))
             yield State(
                 jobs=jobs,
                 mailbox=MailboxStore(redis),
                 templates=templates,
                 intake=Intake(jobs, templates, settings.from_),
             )
+            log.info("api.stopped")
 
     return run
 

@@ -10,7 +10,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mailer.reading import ReadAddress
 from mailer.store.mailbox import Captured, Summary
-from service.auth import ANONYMOUS as ANONYMOUS
 from service.mailbox_view import read_mail, source_text
 from service.views import rfc3339
 

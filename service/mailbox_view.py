@@ -1,6 +1,6 @@
-"""A captured mail taken apart to be looked at: the standard library's parser, reading only. Pure, and never an exception.
+"""A captured mail taken apart to be looked at: the standard library's parser, reading only. Pure; never raises.
 
-The trap: what is read here may be made to break parsers, so nothing read is trusted, fetched, or used as a path.
+The trap: a mail may be made to break parsers, so nothing in it is trusted, fetched, or used as a path.
 """
 
 import re

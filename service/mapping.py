@@ -150,7 +150,8 @@ def _control_at(value: object, pointer: str) -> str | None:
         return pointer if not CONTROL.isdisjoint(value) else None
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in items:
-        found = _control_at(inner, f"{pointer}/{name}")
+        step = str(name).replace("~", "~0").replace("/", "~1")
+        found = _control_at(inner, f"{pointer}/{step}")
         if found is not None:
             return found
     return None

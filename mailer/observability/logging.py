@@ -44,7 +44,7 @@ def configure(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for name in ("uvicorn.access", "httpx", "httpcore", "arq", "mail.log", "asyncio"):
+    for name in ("uvicorn.error", "uvicorn.access", "httpx", "httpcore", "arq", "mail.log", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)

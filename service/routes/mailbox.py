@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from mailer.errors import InvalidRequest
 from mailer.store.mailbox import KEPT, Captured, MailboxStore, Summary
 from service import mailbox_page
+from service.auth import ANONYMOUS
 from service.dependencies import MailboxDep, OwnerDep
 from service.mailbox_page import View
 from service.mailbox_schemas import MailOut, MailPage, MailSummary, show_mail, show_summary
@@ -21,7 +22,7 @@ router = APIRouter(tags=["mailbox"])
 MAX_WAIT_S = 60
 _PAGE = 100
 _NOSNIFF = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-# A sandbox without allow-scripts and allow-same-origin: the mail is a stranger here. It may open what a person clicks on.
+# Without allow-scripts and allow-same-origin the mail is a stranger here; a link that a person follows opens elsewhere.
 _HTML_HEADERS = {
     **_NOSNIFF,
     "Content-Security-Policy": "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; "
@@ -56,7 +57,10 @@ async def wait_for_mail(
     since: Annotated[int, Query(ge=0, description="Arrived after the mail of this `number`.")] = 0,
     timeout: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="Seconds.")] = 10,  # noqa: ASYNC109 - the API's word
 ) -> MailSummary:
-    """The newest mail that fits: at once if it is here, else as soon as it comes. 404 `no_mail_yet` when the time is over."""
+    """The newest mail that fits: at once if it is here, else as soon as it comes.
+
+    404 `no_mail_yet` when the time is over.
+    """
 
     def wanted(mail: Summary) -> bool:
         return (
@@ -144,7 +148,7 @@ async def _page(
 ) -> Response:
     found = await store.list(_PAGE + 1, before=after)
     listing = mailbox_page.Listing(found[:_PAGE], after, more=len(found) > _PAGE)
-    place = mailbox_page.Place(request.headers.get("host", ""), needs_key=owner != mailbox_page.ANONYMOUS)
+    place = mailbox_page.Place(request.headers.get("host", ""), needs_key=owner != ANONYMOUS)
     html = await asyncio.to_thread(mailbox_page.render, listing, opened, place, time.time_ns() // 1_000_000)
     missing = opened is not None and opened.captured is None
     status = HTTPStatus.NOT_FOUND if missing else HTTPStatus.OK

@@ -1,0 +1,126 @@
+"""POST /jobs answers at once, whatever the relay does; the mail follows, once, with the newest data."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.processes import BIN, api_process, process, worker_process
+from tests.support.smtp import ScriptedRelay, scripted_relay
+from tests.support.source import Application
+from tests.support.waiting import until
+
+EVENT = {"event": "user.signed_up", "data": {"id": 42}}
+
+
+async def job(api: httpx.AsyncClient, location: str) -> dict[str, Any]:
+    answer: dict[str, Any] = (await api.get(location)).json()
+    return answer
+
+
+async def reached(api: httpx.AsyncClient, location: str, status: str) -> dict[str, Any]:
+    async def look() -> dict[str, Any] | None:
+        found = await job(api, location)
+        return found if found["status"] == status else None
+
+    return await until(look, what=f"status {status}")
+
+
+async def test_a_relay_that_is_down_holds_nobody_up_and_loses_nothing(settings: dict[str, str], log: Path) -> None:
+    async with scripted_relay() as other:
+        port = other.port
+    env = settings | {"POSTROOM_SMTP_URL": f"smtp://127.0.0.1:{port}?tls=none"}  # nobody listens there now
+    async with api_process(env, log) as api, worker_process(env, log):
+        answers = [await api.post("/jobs", json=EVENT) for _ in range(200)]
+        assert Counter(answer.status_code for answer in answers) == {202: 200}
+        locations = [answer.headers["location"] for answer in answers]
+        deferred = await reached(api, locations[0], "deferred")
+        assert deferred["next_attempt_at"] > deferred["created_at"]
+        assert deferred["attempts"][0]["phase"] == "connect"
+        async with scripted_relay(relay := ScriptedRelay(), port=port):
+            for location in locations:
+                await reached(api, location, "sent")
+            ids = Counter(
+                line for mail in relay.received for line in mail.content.split(b"\r\n") if b"Message-ID" in line
+            )
+            assert len(ids) == 200
+            assert set(ids.values()) == {1}
+
+
+async def test_the_mail_carries_the_name_the_user_has_when_it_is_sent(
+    settings: dict[str, str], relay: ScriptedRelay, app_source: Application, log: Path
+) -> None:
+    async with api_process(settings, log) as api:
+        location = (await api.post("/jobs", json=EVENT)).headers["location"]
+        assert (await job(api, location))["recipients"] is None
+        app_source.answers["/users/42"] |= {"name": "Ada King"}
+        async with worker_process(settings, log):
+            sent = await reached(api, location, "sent")
+    assert sent["recipients"][0]["name"] == "Ada King"
+    assert b"Ada King" in relay.received[0].content
+
+
+async def test_a_refused_recipient_fails_at_the_first_attempt(
+    settings: dict[str, str], relay: ScriptedRelay, log: Path
+) -> None:
+    relay.script["RCPT"] = ["550 5.1.1 No such user"]
+    async with api_process(settings, log) as api, worker_process(settings, log):
+        location = (await api.post("/jobs", json=EVENT)).headers["location"]
+        failed = await reached(api, location, "failed")
+    assert (failed["reason"], failed["attempt_count"], failed["detail"]) == ("refused", 1, "No such user")
+    assert failed["recipients"][0]["reply"] == {"code": 550, "enhanced": "5.1.1", "text": "No such user"}
+
+
+async def test_arq_finds_the_worker_healthy(settings: dict[str, str], log: Path) -> None:
+    async def check() -> bool:
+        async with process(str(BIN / "arq"), "--check", "worker.WorkerSettings", env=settings, log=log) as child:
+            return await child.wait() == 0
+
+    assert not await check()
+    async with worker_process(settings, log):
+        await until(check, what="a healthy check")
+    assert not await check()
+
+
+async def test_what_arq_leaves_behind_is_nothing(
+    settings: dict[str, str], relay: ScriptedRelay, log: Path, redis: Any
+) -> None:
+    async with api_process(settings, log) as api, worker_process(settings, log):
+        locations = [(await api.post("/jobs", json=EVENT)).headers["location"] for _ in range(5)]
+        for location in locations:
+            await reached(api, location, "sent")
+
+        async def queue_is_empty() -> bool:
+            return not await redis.keys("arq:job:*") and not await redis.keys("arq:queue")
+
+        await until(queue_is_empty, what="an empty queue")
+    leftovers = {key: await redis.ttl(key) for key in await redis.keys("*")}
+    assert [key for key, ttl in leftovers.items() if ttl < 0] == []
+
+
+async def test_a_worker_that_is_stopped_finishes_its_mail_first(
+    settings: dict[str, str], relay: ScriptedRelay, log: Path
+) -> None:
+    slow = asyncio.Event()
+    original = relay.reply
+
+    def reply(moment: str, usual: str) -> str:
+        if moment == "MAIL":
+            slow.set()
+        return original(moment, usual)
+
+    relay.reply = reply  # type: ignore[method-assign]  # notes the moment; the reply stays the relay's
+    async with api_process(settings, log) as api:
+        async with worker_process(settings, log) as worker:
+            locations = [(await api.post("/jobs", json=EVENT)).headers["location"] for _ in range(40)]
+            await slow.wait()
+            worker.terminate()
+            assert await asyncio.wait_for(worker.wait(), 30) == 0
+        sent = [(await job(api, location))["status"] for location in locations].count("sent")
+        assert sent == len(relay.received) > 0
+        async with worker_process(settings, log):
+            for location in locations:
+                await reached(api, location, "sent")
+    assert len(relay.received) == 40

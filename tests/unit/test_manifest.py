@@ -1,0 +1,112 @@
+"""template.toml: what an author may write there, and how a mistake is named."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailer.addresses import Address
+from mailer.errors import TemplateError
+from mailer.jobs import Stream
+from mailer.manifest import MAX_DURATION_MS, RESERVED, parse_duration, parse_manifest
+
+UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def trouble(text: str) -> str:
+    with pytest.raises(TemplateError) as caught:
+        parse_manifest(text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "milliseconds"),
+    [("90s", 90_000), ("30m", 1_800_000), ("12h", 43_200_000), ("3d", 259_200_000), (" 5 m ", 300_000), ("0s", 0)],
+)
+def test_a_duration_is_a_number_with_its_unit(written, milliseconds):
+    assert parse_duration(written) == milliseconds
+
+
+@given(st.integers(0, 9_999_999), st.sampled_from(sorted(UNITS)))
+def test_a_duration_means_what_it_says_or_is_refused(number, unit):
+    wanted = number * UNITS[unit]
+    if wanted <= MAX_DURATION_MS:
+        assert parse_duration(f"{number}{unit}") == wanted
+    else:
+        with pytest.raises(ValueError, match="30 days"):
+            parse_duration(f"{number}{unit}")
+
+
+@pytest.mark.parametrize("written", ["", "30", "m", "30 minutes", "-5m", "1.5h", "5M", "5m5s", "30m\n5", 30, None, True])
+def test_what_is_no_duration_is_refused(written):
+    with pytest.raises(ValueError, match="90s, 30m, 12h or 3d"):
+        parse_duration(written)
+
+
+def test_every_key_may_be_left_out():
+    manifest = parse_manifest("")
+    assert manifest.events == ()
+    assert manifest.to == ()
+    assert manifest.stream is Stream.NORMAL
+    assert manifest.fields is None
+    assert (manifest.delay, manifest.expires_after) == (0, None)
+
+
+def test_one_recipient_needs_no_list():
+    one = parse_manifest('to = { email = "{{ user.email }}" }')
+    several = parse_manifest('to = [{ email = "{{ user.email }}" }]')
+    assert one.to == several.to
+    assert len(one.to) == 1
+
+
+def test_the_from_address_is_read_once_at_load():
+    assert parse_manifest('from = "Acme <hello@acme.example>"').sender == Address("hello@acme.example", "Acme")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('from = "Acme"', "from: 'Acme' is not an email address"),
+        ('from = "a@acme.example, b@acme.example"', "from: "),
+        ('sender = "a@acme.example"', "sender: "),
+        ('strem = "bulk"', "strem: "),
+        ('stream = "urgent"', "stream: "),
+        ('events = ["user signed up"]', "events.0: "),
+        ('events = [""]', "events.0: "),
+        ('layout = "../../etc"', "layout: "),
+        ('layout = ""', "layout: "),
+        ('delay = "soon"', "delay: must be a number with its unit"),
+        ('expires_after = "31d"', "expires_after: must be 30 days or less"),
+        ('to = "ada@example.com"', "to: "),
+        ('to = { name = "Ada" }', "to.0.email: "),
+        ('to = { email = "a@b.example", mail = "x" }', "to.0.mail: "),
+        ('[fields]\nid = { type = "uuid" }', "fields.id.type: "),
+        ("[fields]\nid = { typ = 1 }", "fields.id.typ: "),
+        ('[fields]\n"first-name" = {}', "fields: 'first-name' cannot be a variable"),
+        ("[fields]\n1st = {}", "fields: '1st' cannot be a variable"),
+        ('[fetch.user]\non_missing = "fail"', "fetch.user.url: "),
+        ('[fetch.user]\nurl = "x"\non_missing = "retry"', "fetch.user.on_missing: "),
+        ('[fetch.user]\nurl = "x"\nmethod = "POST"', "fetch.user.method: "),
+        ("to = [", "template.toml is not valid TOML"),
+        ('layout = "a"\nlayout = "b"', "template.toml is not valid TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key(text, named):
+    message = trouble(text)
+    assert message.startswith("template.toml")
+    assert named in message
+
+
+def test_every_mistake_is_named_at_once():
+    message = trouble('strem = "bulk"\ndelay = "soon"')
+    assert "strem: " in message
+    assert "delay: " in message
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+@pytest.mark.parametrize("table", ["[fields]\n{} = {{}}", '[fetch.{}]\nurl = "x"'])
+def test_a_name_with_a_meaning_of_its_own_cannot_be_taken(name, table):
+    assert f"'{name}' is reserved" in trouble(table.format(name))
+
+
+def test_a_name_is_a_field_or_a_source_but_not_both():
+    assert "user is both a field and a source" in trouble('[fields]\nuser = {}\n[fetch.user]\nurl = "x"')
