@@ -59,11 +59,18 @@ class Engine:
         )
         self._urls = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, finalize=_segment)
 
-    def compile(self, source: str, name: str, *, url: bool = False) -> jinja2.Template:
-        """Compile once, at load. `name` decides on escaping and appears in errors."""
+    def compile(self, source: str, name: str, *, url: bool = False, lines: range | None = None) -> jinja2.Template:
+        """Compile once, at load. `name` decides on escaping and appears in errors.
+
+        `lines`: where the author's file stands in `source`; errors count its lines, and give none outside of it.
+        """
         environment = self._urls if url else self._pages
         with _named(name):
-            code = environment.compile(source, name, name)
+            tree = environment.parse(source, name, name)
+            if lines is not None:
+                for node in tree.find_all(nodes.Node):
+                    node.lineno = node.lineno - lines.start + 1 if node.lineno in lines else 0
+            code = environment.compile(tree, name, name)
         return jinja2.Template.from_code(environment, code, environment.make_globals(None))
 
     def variables(self, source: str, name: str) -> frozenset[str]:
@@ -130,9 +137,9 @@ def _bounded(parts: Iterator[str], name: str, max_s: float) -> Iterator[str]:
 def _explain(template: jinja2.Template, error: Exception) -> Never:
     line = None
     trace = error.__traceback__
-    while trace is not None:  # the innermost frame of the template itself, as Jinja maps it
+    while trace is not None:  # the innermost frame of the template itself; Jinja has put its own lines into the trace
         if trace.tb_frame.f_code.co_filename == template.filename:
-            line = template.get_corresponding_lineno(trace.tb_lineno)
+            line = trace.tb_lineno
         trace = trace.tb_next
     place = f"{template.name}, line {line}" if line else str(template.name)
     raise RenderingError(f"{place}: {error}" if str(error) else f"{place}: {type(error).__name__}") from error

@@ -22,6 +22,7 @@ from mailer.sandbox import Engine
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\Z")
 SHARED = ("_layouts", "_partials")
 MAX_FILE_BYTES = 1_000_000
+_BODY = "{# the body begins here #}"
 _CONTENT_BLOCK = re.compile(r"\{%-?\s*block\s+content\s*-?%\}\s*\{%-?\s*endblock(?:\s+content)?\s*-?%\}")
 
 
@@ -184,20 +185,25 @@ class _Loader:
             )
         return dict(self._manifest.fields)
 
-    def _part(self, source: str, where: str) -> Part:
+    def _part(self, source: str, where: str, lines: range | None = None) -> Part:
         name = f"{self._path.name}/{where}"
         variables = self._engine.variables(source, name)
         self._content |= variables
-        return Part(self._engine.compile(source, name), variables)
+        return Part(self._engine.compile(source, name, lines=lines), variables)
 
     def _body(self, body: str | None, kind: str) -> Part | None:
         if body is None:
             return None
+        body, where = body.strip("\n"), f"body.{kind}"
+        self._engine.variables(body, f"{self._path.name}/{where}")  # its syntax errors, before a layout moves its lines
+        source = _BODY + body
         if self._manifest.layout is not None:
-            body = self._in_layout(body, f"{self._manifest.layout}.{kind}")
+            source = self._in_layout(source, f"{self._manifest.layout}.{kind}")
         if kind == "html":
-            body = inline_css(body)
-        return self._part(body, f"body.{kind}")
+            source = inline_css(source)
+        before, _, after = source.partition(_BODY)
+        first = before.count("\n") + 1
+        return self._part(before + after, where, range(first, first + body.count("\n") + 1))
 
     def _in_layout(self, body: str, file: str) -> str:
         layout = _read(self._path.parent / "_layouts" / file)
@@ -206,7 +212,8 @@ class _Loader:
         before, *after = _CONTENT_BLOCK.split(layout)
         if len(after) != 1:
             raise TemplateError(f"_layouts/{file} must have one {{% block content %}}{{% endblock %}}")
-        return before + body.strip("\n") + after[0]
+        self._engine.variables(before + after[0], f"_layouts/{file}")
+        return before + body + after[0]
 
     def _recipients(self, specs: tuple[RecipientSpec, ...], where: str) -> tuple[RecipientParts, ...]:
         return tuple(

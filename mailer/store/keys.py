@@ -7,10 +7,10 @@
 | postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish.lua | API |
 | postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue.lua | enqueue.lua |
 | postroom:wake | channel | | enqueue.lua | whoever waits for a queue entry |
-| postroom:mailbox | sorted set of ids by arrival number | newest 500 | mailbox | API |
-| postroom:mailbox:counter | string (integer) | none: one key | mailbox | mailbox |
-| postroom:mailbox:message:{id} | hash | removed with its id | mailbox | API |
-| postroom:mailbox:arrivals | channel | | mailbox | API |
+| postroom:mailbox | sorted set of ids by arrival number | newest 500 | capture.lua | API |
+| postroom:mailbox:counter | string (integer) | none: one key | capture.lua | capture.lua, API |
+| postroom:mailbox:message:{id} | hash | removed with its id | capture.lua | API |
+| postroom:mailbox:arrivals | channel | | capture.lua | API |
 | arq:queue | sorted set of job ids by due time, ms | members leave when final | enqueue.lua, arq | arq, API |
 | arq:job:{id} | string: arq's job blob | none: arq's 24 h would lose mail; removed when final | enqueue.lua | arq |
 | arq:in-progress:{id} | string | longest job time | arq | arq, API |

@@ -2,7 +2,7 @@
 // script the same links work as links.
 'use strict';
 
-const WAIT_S = 25;
+const WAIT_S = 10; // an API that is asked to stop waits for its answers
 const MAX_PAUSE_MS = 15000;
 const SETTLE_MS = 250; // many arrivals at once are one look at the list
 const fresh = new Set();
@@ -78,7 +78,11 @@ async function renewList() {
   const old = one('#list');
   const focused = old?.contains(document.activeElement) ? document.activeElement.getAttribute('href') : null;
   if (!old) one('#desk').replaceChildren(...one('#desk', next).children);
-  else { list.scrollTop = old.scrollTop; const top = old.scrollTop; old.replaceWith(list); list.scrollTop = top; }
+  else {
+    const top = old.scrollTop;
+    old.replaceWith(list);
+    list.scrollTop = top;
+  }
   one('#desk').classList.remove('is-empty');
   if (focused) one(`#list a[href="${focused}"]`)?.focus({ preventScroll: true });
 }

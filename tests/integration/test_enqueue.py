@@ -123,7 +123,7 @@ async def test_a_delayed_job_is_due_later_by_the_servers_clock(store: JobStore, 
 async def test_a_server_without_memory_accepts_nothing_of_a_job(store: JobStore, redis: RedisClient) -> None:
     await redis.config_set("maxmemory", 1)
     try:
-        with pytest.raises(QueueUnavailable, match="maxmemory|OOM"):
+        with pytest.raises(QueueUnavailable, match=r"maxmemory|OOM"):
             await store.enqueue([EnqueueRequest((new_job(),))])
     finally:
         await redis.config_set("maxmemory", 0)

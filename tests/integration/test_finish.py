@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mailer.jobs import ATTEMPTS_KEPT, FINAL, MOVES, Attempt, Job, NewJob, Payload, Phase, Reply, Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient
-from mailer.store.jobs import EnqueueRequest, Ending, JobStore
+from mailer.store.jobs import Ending, EnqueueRequest, JobStore
 
 JOB_ID = "a" * 32
 

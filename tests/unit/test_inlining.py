@@ -11,7 +11,7 @@ from mailer.errors import TemplateError
 from mailer.inlining import inline_css
 
 STYLE = "<html><head><style>.a { color: red } td { padding: 1px }</style></head><body>"
-VALUES = {"x": 'q<b>"&', "y": "", "rows": [1, 2], "none": []}
+VALUES = {"x": 'q<b>"&', "y": "", "rows": [1, 2], "empty": []}
 
 
 class _Read(HTMLParser):
@@ -120,7 +120,7 @@ LEAVES = st.sampled_from(
 FRAMES = st.sampled_from(
     [
         "<div>%s</div>", '<div class="a">%s</div>', "{%% if x %%}%s{%% endif %%}", "{%% for i in rows %%}%s{%% endfor %%}",
-        "{%% for i in none %%}%s{%% else %%}e{%% endfor %%}",
+        "{%% for i in empty %%}%s{%% else %%}e{%% endfor %%}",
         "<table>{%% for i in rows %%}<tr><td>%s</td></tr>{%% endfor %%}</table>",
         "<table><tr>{%% if x %%}<td>{{ x }}</td>{%% endif %%}<td class=a>%s</td></tr></table>",
     ]

@@ -1,0 +1,1 @@
+"""Pages for readers, and the script that generates one of them."""

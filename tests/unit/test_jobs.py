@@ -1,0 +1,45 @@
+"""A job's life as the table of moves draws it."""
+
+import pytest
+
+from mailer.addresses import Address
+from mailer.jobs import FINAL, MOVES, OPEN_RECIPIENT, Field, Recipient, RecipientStatus, Status, distinct
+
+
+def reachable(status: Status) -> set[Status]:
+    seen: set[Status] = set()
+    ahead = set(MOVES[status])
+    while ahead:
+        seen |= ahead
+        ahead = {after for step in ahead for after in MOVES[step]} - seen
+    return seen
+
+
+def test_every_status_is_in_the_table():
+    assert set(MOVES) == set(Status)
+
+
+@pytest.mark.parametrize("status", sorted(FINAL))
+def test_a_final_status_has_no_way_out(status):
+    assert MOVES[status] == frozenset()
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - FINAL))
+def test_each_other_status_can_still_reach_every_end(status):
+    assert reachable(status) >= FINAL
+
+
+def test_nothing_comes_back_to_pending_and_every_status_can_be_reached():
+    assert not any(Status.PENDING in to for to in MOVES.values())
+    assert reachable(Status.PENDING) == set(Status) - {Status.PENDING}
+
+
+def test_a_recipient_is_open_until_a_relay_has_decided():
+    assert set(RecipientStatus) - OPEN_RECIPIENT == {RecipientStatus.SENT, RecipientStatus.FAILED}
+
+
+def test_nobody_gets_one_mail_twice():
+    ada, eve = Address("ada@example.com", "Ada"), Address("eve@example.com")
+    recipients = (Recipient(ada), Recipient(eve, Field.CC), Recipient(Address("ada@example.com"), Field.BCC))
+    assert distinct(recipients) == (Recipient(ada), Recipient(eve, Field.CC))
+    assert distinct(()) == ()
