@@ -31,6 +31,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON."
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 
+SHUTDOWN_S = 3
+"""What an open mailbox tab, which always waits for the next mail, may hold up the end of the API."""
+
 
 class Part(StrEnum):
     ALL = "all"
@@ -64,7 +67,14 @@ def serve() -> None:
 
     settings = ServiceSettings.load(os.environ)
     require_free(settings.host, settings.port, "POSTROOM_PORT")
-    uvicorn.run("service.main:app", host=settings.host, port=settings.port, log_config=None, access_log=False)
+    uvicorn.run(
+        "service.main:app",
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
 
 
 @app.command()

@@ -138,9 +138,10 @@ class GuardedClient:
         """GET within DEADLINE_S seconds and MAX_BODY_BYTES bytes. Raises CallFailed when no whole answer comes."""
         try:
             parts = urlsplit(url)
+            is_web = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
         except ValueError as error:
             raise CallFailed(f"not a URL: {error}") from error
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        if not is_web or "@" in parts.netloc:
             raise CallFailed("the URL must be http:// or https://, with a host and without a user")
         try:
             async with asyncio.timeout(DEADLINE_S), self._client.stream("GET", url, headers=dict(headers)) as response:

@@ -16,6 +16,7 @@ RESERVED = frozenset({"sources", "secrets", "event", "mail"})
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 EVENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}$"
+HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # a token: RFC 9110 5.1
 MAX_DURATION_MS = 30 * 24 * 3600 * 1000
 _DURATION = re.compile(r"(\d{1,7})\s*(s|m|h|d)\Z")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -61,7 +62,7 @@ class SourceSpec(_Table):
 
     url: str
     on_missing: Literal["fail", "skip"] = "fail"
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[Annotated[str, Field(pattern=HEADER_NAME)], str] = Field(default_factory=dict)
 
 
 def _as_list(value: object) -> object:

@@ -176,12 +176,13 @@ class MailerSettings(Settings):
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A warning for each `POSTROOM_*` variable that nobody reads, with the nearest name that somebody does."""
     known = {MailerSettings.variable(name) for name in MailerSettings.model_fields} | NAMES_OF_OTHER_PROCESSES
+    words = sorted(name.removeprefix(PREFIX) for name in known)
     warnings = []
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name.startswith((SOURCE_PREFIX, SECRET_PREFIX)):
             continue
         if name in known or name.removesuffix("_FILE") in known:
             continue
-        near = difflib.get_close_matches(name, known, n=1)
-        warnings.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+        near = difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1)
+        warnings.append(f"{name} is not a setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else ""))
     return warnings

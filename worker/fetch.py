@@ -60,8 +60,8 @@ class Fetcher:
             raise SourceUnavailable(f"{place} answered 200, but not with JSON: {error}", code=answer.status) from error
 
     def _header(self, name: str, value: str) -> str:
-        if len(value) > MAX_HEADER_CHARS or not value.isprintable():
-            raise RenderingError(f"the fetch header {name} has a control character or is too long")
+        if len(value) > MAX_HEADER_CHARS or not (value.isascii() and value.isprintable()):
+            raise RenderingError(f"the fetch header {name} is too long, or has a character beyond printable ASCII")
         return value
 
 

@@ -119,7 +119,8 @@ LEAVES = st.sampled_from(
 )  # fmt: skip
 FRAMES = st.sampled_from(
     [
-        "<div>%s</div>", '<div class="a">%s</div>', "{%% if x %%}%s{%% endif %%}", "{%% for i in rows %%}%s{%% endfor %%}",
+        "<div>%s</div>", '<div class="a">%s</div>', "{%% if x %%}%s{%% endif %%}",
+        "{%% for i in rows %%}%s{%% endfor %%}",
         "{%% for i in empty %%}%s{%% else %%}e{%% endfor %%}",
         "<table>{%% for i in rows %%}<tr><td>%s</td></tr>{%% endfor %%}</table>",
         "<table><tr>{%% if x %%}<td>{{ x }}</td>{%% endif %%}<td class=a>%s</td></tr></table>",

@@ -36,7 +36,9 @@ def test_a_duration_means_what_it_says_or_is_refused(number, unit):
             parse_duration(f"{number}{unit}")
 
 
-@pytest.mark.parametrize("written", ["", "30", "m", "30 minutes", "-5m", "1.5h", "5M", "5m5s", "30m\n5", 30, None, True])
+@pytest.mark.parametrize(
+    "written", ["", "30", "m", "30 minutes", "-5m", "1.5h", "5M", "5m5s", "30m\n5", 30, None, True]
+)
 def test_what_is_no_duration_is_refused(written):
     with pytest.raises(ValueError, match="90s, 30m, 12h or 3d"):
         parse_duration(written)
@@ -86,6 +88,8 @@ def test_the_from_address_is_read_once_at_load():
         ('[fetch.user]\non_missing = "fail"', "fetch.user.url: "),
         ('[fetch.user]\nurl = "x"\non_missing = "retry"', "fetch.user.on_missing: "),
         ('[fetch.user]\nurl = "x"\nmethod = "POST"', "fetch.user.method: "),
+        ('[fetch.user]\nurl = "x"\nheaders = { "X Y" = "1" }', "fetch.user.headers.X Y."),
+        ('[fetch.user]\nurl = "x"\nheaders = { "X-Ref:" = "1" }', "fetch.user.headers.X-Ref:."),
         ("to = [", "template.toml is not valid TOML"),
         ('layout = "a"\nlayout = "b"', "template.toml is not valid TOML"),
     ],

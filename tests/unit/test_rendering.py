@@ -46,7 +46,9 @@ def test_a_shipped_template_renders_its_sample_as_html_and_as_text(name):
         assert not [word for word in ("{{", "{%", "{#", "jinja-", "None", "Undefined") if word in content]
     assert "\n\n\n" not in mail.text
     assert max(map(len, mail.text.splitlines())) <= 78
-    assert [item.address for item in render_recipients(found, variables)] == [Address("ada@example.com", "Ada Lovelace")]
+    assert [item.address for item in render_recipients(found, variables)] == [
+        Address("ada@example.com", "Ada Lovelace")
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,7 +132,8 @@ def test_a_hostile_name_stays_a_name(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "email", ["ada@example.com, x@evil.example", "Ada <ada@example.com>", "", "ada", "ada@example.com\r\nBcc: x@evil.example"]
+    "email",
+    ["ada@example.com, x@evil.example", "Ada <ada@example.com>", "", "ada", "ada@example.com\r\nBcc: x@evil.example"],
 )
 def test_a_value_cannot_become_two_recipients(tmp_path, email):
     found = template(tmp_path, PEOPLE)

@@ -27,7 +27,9 @@ def test_a_variable_that_is_not_there_is_an_error_with_its_file_and_line():
         render("Hello\n{{ user }}")
 
 
-@pytest.mark.parametrize("source", ["{{ a.b }}", "{% if b %}x{% endif %}", "{% for i in b %}x{% endfor %}", "{{ b ~ 1 }}"])
+@pytest.mark.parametrize(
+    "source", ["{{ a.b }}", "{% if b %}x{% endif %}", "{% for i in b %}x{% endfor %}", "{{ b ~ 1 }}"]
+)
 def test_nothing_missing_passes_in_silence(source):
     with pytest.raises(RenderingError, match="b"):
         render(source, a={})
@@ -50,7 +52,11 @@ def test_a_syntax_error_is_told_at_load_with_file_and_line(source):
 
 @pytest.mark.parametrize(
     "source",
-    ["{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "{% for a in b %}" * 30 + "{% endfor %}" * 30, "{{ " + "1" * 5000 + " }}"],
+    [
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{% for a in b %}" * 30 + "{% endfor %}" * 30,
+        "{{ " + "1" * 5000 + " }}",
+    ],
 )
 def test_what_python_cannot_compile_is_a_broken_template_too(source):
     with pytest.raises(TemplateError, match=r"^welcome/body.txt: "):
@@ -110,7 +116,9 @@ def test_a_mail_cannot_grow_without_end():
 
 
 def test_a_mail_cannot_take_for_ever():
-    endless = ENGINE.compile("{% for a in range(99999) %}{% for b in range(99999) %}{{ x }}{% endfor %}{% endfor %}", "a")
+    endless = ENGINE.compile(
+        "{% for a in range(99999) %}{% for b in range(99999) %}{{ x }}{% endfor %}{% endfor %}", "a"
+    )
     with pytest.raises(RenderingError, match="a: not rendered within"):
         render_part(endless, {"x": ""}, max_s=0.01)
 
@@ -175,7 +183,7 @@ def test_only_the_base_of_a_source_enters_as_it_is():
 
 
 def test_a_source_that_nobody_configured_is_named():
-    with pytest.raises(RenderingError, match="welcome/fetch.user, line 1: .* has no attribute 'billing'"):
+    with pytest.raises(RenderingError, match=r"welcome/fetch.user, line 1: .* has no attribute 'billing'"):
         url("{{ sources.billing }}/users")
 
 

@@ -171,7 +171,7 @@ def test_several_api_keys_each_with_an_owner():
 
 @pytest.mark.parametrize("text", ["ops:", ":key" * 5, "ops:short", f"a:{SECRET},a:{SECRET}", f"a:{SECRET}\0", SECRET])
 def test_an_api_key_that_is_not_safe_is_refused(text):
-    with pytest.raises(ValueError, match="name"):
+    with pytest.raises(ValueError, match=r"name|the key of"):
         parse_api_keys(text)
 
 

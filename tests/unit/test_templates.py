@@ -121,7 +121,11 @@ def test_no_folder_at_all_names_the_setting(tmp_path):
 
 def test_without_fields_every_variable_the_template_uses_is_one(tmp_path):
     manifest = 'to = { email = "{{ email }}" }\n[fetch.user]\nurl = "{{ sources.app }}/users/{{ id }}"'
-    write(tmp_path, "a", {"subject.txt": "{{ user.name }}", "body.txt": "{{ x }} {{ event.id }}", "template.toml": manifest})
+    write(
+        tmp_path,
+        "a",
+        {"subject.txt": "{{ user.name }}", "body.txt": "{{ x }} {{ event.id }}", "template.toml": manifest},
+    )
     template = load_catalogue(tmp_path).get("a")
     assert set(template.fields) == {"email", "id", "x"}
     assert template.uses_event

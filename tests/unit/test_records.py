@@ -1,0 +1,139 @@
+"""What is written on the queue server is read back as it was."""
+
+from dataclasses import replace
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailer.addresses import Address
+from mailer.errors import RecordTooNew
+from mailer.jobs import (
+    RECORD_VERSION,
+    Attempt,
+    Event,
+    Field,
+    Job,
+    NewJob,
+    Payload,
+    Phase,
+    Reason,
+    Recipient,
+    RecipientStatus,
+    Reply,
+    Status,
+    Stream,
+)
+from mailer.store import records
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+MAYBE = st.none() | TEXT
+MS = st.integers(0, 2**53)
+ADDRESSES = st.builds(Address, TEXT, MAYBE)
+REPLIES = st.builds(Reply, st.none() | st.integers(200, 599), TEXT, MAYBE)
+RECIPIENTS = st.builds(
+    Recipient, ADDRESSES, st.sampled_from(Field), st.sampled_from(RecipientStatus), st.none() | REPLIES
+)
+RECIPIENT_LISTS = st.lists(RECIPIENTS, max_size=3).map(tuple)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+PAYLOADS = st.builds(
+    Payload,
+    data=st.dictionaries(TEXT, JSON, max_size=3),
+    subject=MAYBE,
+    html=MAYBE,
+    text=MAYBE,
+    sender=st.none() | ADDRESSES,
+    reply_to=st.lists(ADDRESSES, max_size=2).map(tuple),
+    headers=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
+)
+NEW_JOBS = st.builds(
+    NewJob,
+    id=st.just("0123"),
+    payload=st.just(Payload()),
+    stream=st.sampled_from(Stream),
+    template=MAYBE,
+    template_version=TEXT,
+    event=st.none() | st.builds(Event, TEXT, TEXT, MAYBE, MAYBE, MAYBE),
+    recipients=st.none() | RECIPIENT_LISTS,
+)
+
+
+def stored(record: dict[str, str | bytes], **more: str) -> dict[bytes, bytes]:
+    """The record as the queue server gives it back, with the times that enqueue.lua sets."""
+    fields = {"created_at": "1", "due_at": "2", **record, **more}
+    return {name.encode(): value if isinstance(value, bytes) else value.encode() for name, value in fields.items()}
+
+
+@given(NEW_JOBS)
+def test_an_accepted_job_is_read_back(new):
+    assert records.decode_record(new.id, stored(records.new_record(new))) == Job(
+        id=new.id,
+        status=Status.PENDING,
+        stream=new.stream,
+        created_at=1,
+        due_at=2,
+        template=new.template,
+        template_version=new.template_version if new.template is not None else None,
+        event=new.event,
+        recipients=new.recipients,
+        recipients_from_source=new.recipients is None,
+    )
+
+
+@given(RECIPIENT_LISTS, st.sampled_from(Reason), TEXT.filter(bool), MS.filter(bool), st.booleans())
+def test_how_a_job_ended_is_read_back(recipients, reason, detail, at, partial):
+    new = NewJob(id="0123", payload=Payload(), template="welcome", template_version="v")
+    raw = stored(records.new_record(new), status="failed", reason=reason, detail=detail, attempts="3")
+    raw |= stored({}, finished_at=str(at), expires_at=str(at), next_attempt_at=str(at), partial="1" if partial else "0")
+    raw[b"recipients"] = records.encode_recipients(recipients)
+    accepted = records.decode_record("0123", stored(records.new_record(new)))
+    assert records.decode_record("0123", raw) == replace(
+        accepted,
+        status=Status.FAILED,
+        reason=reason,
+        detail=detail,
+        attempts=3,
+        finished_at=at,
+        expires_at=at,
+        next_attempt_at=at,
+        partial=partial,
+        recipients=recipients,
+    )
+
+
+def test_what_finish_leaves_empty_is_nothing():
+    new = records.new_record(NewJob(id="0123", payload=Payload(), recipients=()))
+    plain = records.decode_record("0123", stored(new))
+    emptied = stored(new, reason="", detail="", next_attempt_at="", expires_at="", finished_at="", partial="0")
+    assert records.decode_record("0123", emptied) == plain
+
+
+@given(PAYLOADS)
+def test_a_payload_is_read_back(payload):
+    assert records.decode_payload(records.encode_payload(payload)) == payload
+
+
+@given(st.builds(Attempt, MS, MS, MS, st.sampled_from(Phase), TEXT, REPLIES, MAYBE, st.none() | MS))
+def test_an_attempt_is_read_back(attempt):
+    assert records.decode_attempt(records.encode_attempt(attempt)) == attempt
+
+
+def test_a_record_of_a_newer_version_is_left_alone():
+    record = records.new_record(NewJob(id="0123", payload=Payload()))
+    with pytest.raises(RecordTooNew):
+        records.decode_record("0123", stored(record, v=str(RECORD_VERSION + 1), status="a status of the future"))
+
+
+def test_the_content_of_a_mail_is_not_in_its_record():
+    payload = Payload(data={"password": "hunter2"}, subject="hunter2", html="hunter2", text="hunter2")
+    record = records.new_record(NewJob(id="0123", payload=payload, template="a", template_version="v"))
+    assert b"hunter2" not in orjson.dumps({name: str(value) for name, value in record.items()})
