@@ -1,5 +1,7 @@
 """`python -m docs.generate [--check]`: docs/settings.md from the settings classes."""
 
+# ruff: noqa: E501 - rows of a Markdown table cannot be folded
+
 import sys
 from pathlib import Path
 

@@ -85,7 +85,7 @@ class Manifest(_Table):
     preheader: str = ""
     layout: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
     stream: Stream = Stream.NORMAL
-    expires_after: Duration | None = None
+    expires_after: Annotated[Duration, Field(gt=0)] | None = None
     when: str | None = None
     delay: Duration = 0
     fields: dict[str, FieldSpec] | None = None

@@ -14,7 +14,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from mailer.errors import RenderingError, TemplateError
+from mailer.errors import PostroomError, RenderingError, TemplateError
 
 MAX_RENDERED_CHARS = 2_000_000
 MAX_RENDER_S = 2.0
@@ -116,7 +116,7 @@ def render_part(template: jinja2.Template, variables: Mapping[str, Any], *, max_
     """One compiled template with its variables. Raises RenderingError, which is final."""
     try:
         return "".join(_bounded(template.generate(variables), template.name or "", max_s))
-    except RenderingError:
+    except PostroomError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a template's expression can raise is the template's fault
         _explain(template, error)

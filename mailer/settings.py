@@ -31,6 +31,11 @@ NAMES_OF_OTHER_PROCESSES = frozenset(
 """Variables of the classes in service, worker and cli, so that one environment for all draws no false warnings.
 A test compares it with the classes."""
 
+SECRET_NAMES = frozenset(
+    {"POSTROOM_API_KEYS", "POSTROOM_KEY", "POSTROOM_REDIS_URL", "POSTROOM_SMTP_PASSWORD", "POSTROOM_SMTP_URL"}
+)
+"""Those that may be read from a file, `<NAME>_FILE`. The same test compares them."""
+
 
 def _json(value: object) -> object:
     if not isinstance(value, str):
@@ -106,9 +111,13 @@ def _secret(variable: str, value: str | None, path: str | None) -> str | None:
         raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one of them")
     try:
         with Path(path).open("rb") as file:
-            return file.read(MAX_SECRET_FILE_BYTES).decode().rstrip("\r\n")
+            raw = file.read(MAX_SECRET_FILE_BYTES + 1)
+        secret = raw.decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{variable}_FILE: {path} cannot be read ({error})") from error
+    if len(raw) > MAX_SECRET_FILE_BYTES:
+        raise SettingsError(f"{variable}_FILE: {path} is larger than {MAX_SECRET_FILE_BYTES:,} bytes")
+    return secret
 
 
 class Retention(BaseModel):
@@ -181,7 +190,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name.startswith((SOURCE_PREFIX, SECRET_PREFIX)):
             continue
-        if name in known or name.removesuffix("_FILE") in known:
+        if name in known or name.removesuffix("_FILE") in SECRET_NAMES:
             continue
         near = difflib.get_close_matches(name.removeprefix(PREFIX), words, n=1)
         warnings.append(f"{name} is not a setting" + (f"; did you mean {PREFIX}{near[0]}?" if near else ""))

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mailer.addresses import Address, make_address, parse_address
@@ -41,7 +41,7 @@ def _address_list(value: object) -> object:
 def _header_text(value: object) -> object:
     if isinstance(value, str):
         try:
-            check_header_text("the subject", value)
+            check_header_text("this value", value)
         except HeaderError as error:
             raise _header_error(error) from error
     return value
@@ -84,6 +84,10 @@ AddressIn = Annotated[
         ],
     ),
 ]
+# Text that may reach a header has no control characters; CloudEvents asks the same of its attributes.
+Line = Annotated[str, StringConstraints(min_length=1, max_length=2000), BeforeValidator(_header_text)]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=255), BeforeValidator(_header_text)]
+
 Addresses = Annotated[list[AddressIn], BeforeValidator(_address_list), Field(max_length=MAX_RECIPIENTS)]
 Data = Annotated[dict[str, Any], Field(description="Values for the template's variables.")]
 
@@ -97,7 +101,7 @@ class JobSubmission(_Body):
 
     template: str | None = Field(None, max_length=100, description="Name of a template folder.")
     data: Data = Field(default_factory=dict)
-    subject: Annotated[str | None, BeforeValidator(_header_text)] = Field(None, min_length=1, max_length=2000)
+    subject: Line | None = None
     html: str | None = Field(None, max_length=MAX_CONTENT_CHARS)
     text: str | None = Field(None, max_length=MAX_CONTENT_CHARS)
     to: Addresses | None = Field(None, description="May be left out where the template names its recipients.")
@@ -131,11 +135,11 @@ class JobSubmission(_Body):
 class EventSubmission(_Body):
     """What happened. Each template that answers the event becomes a job. Field names are CloudEvents'."""
 
-    event: str = Field(min_length=1, max_length=255, description="Name of the event, such as user.signed_up.")
+    event: Identifier = Field(description="Name of the event, such as user.signed_up.")
     data: Data = Field(default_factory=dict)
-    id: str | None = Field(None, min_length=1, max_length=255, description="With `source`: its idempotency key.")
-    source: str | None = Field(None, min_length=1, max_length=1000)
-    subject: str | None = Field(None, min_length=1, max_length=1000)
+    id: Identifier | None = Field(None, description="With `source`: its idempotency key.")
+    source: Line | None = None
+    subject: Line | None = None
     time: Annotated[str | None, BeforeValidator(_time)] = Field(None, max_length=64)
 
 

@@ -12,9 +12,21 @@ from pydantic import SecretStr
 from mailer.errors import CallFailed, RenderingError, SourceMissing, SourceUnavailable
 from mailer.http import GuardedClient
 from mailer.sandbox import BaseUrl, render_part
+from mailer.settings import SECRET_PREFIX, SOURCE_PREFIX
 from mailer.templates import Source, Template
 
 MAX_HEADER_CHARS = 8000
+
+
+class _Configured(dict[str, str]):
+    """What `sources` or `secrets` mean. A name that nobody configured is the operator's to mend: the mail waits."""
+
+    def __init__(self, values: Mapping[str, str], prefix: str) -> None:
+        super().__init__(values)
+        self._prefix = prefix
+
+    def __missing__(self, name: str) -> str:
+        raise SourceUnavailable(f"{self._prefix}{name.upper()} is not set for the worker")
 
 
 class Fetcher:
@@ -22,8 +34,9 @@ class Fetcher:
 
     def __init__(self, client: GuardedClient, sources: Mapping[str, str], secrets: Mapping[str, SecretStr]) -> None:
         self._client = client
-        self._sources = {name: BaseUrl(url) for name, url in sources.items()}
-        self._secrets = {name: secret.get_secret_value() for name, secret in secrets.items()}
+        self._sources = _Configured({name: BaseUrl(url) for name, url in sources.items()}, SOURCE_PREFIX)
+        plain = {name: secret.get_secret_value() for name, secret in secrets.items()}
+        self._secrets = _Configured(plain, SECRET_PREFIX)
 
     async def fetch(self, template: Template, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Each source's JSON, but for those whose value came with the job.

@@ -79,7 +79,7 @@ class MailboxStore:
         async with guarded():
             # redis-py types one class for both of its clients: an answer or something to await
             asked = cast(
-                "Awaitable[list[bytes | None]]", self._redis.hmget(keys.mailbox_message(message_id), [*_SHOWN, "raw"])
+                Awaitable[list[bytes | None]], self._redis.hmget(keys.mailbox_message(message_id), [*_SHOWN, "raw"])
             )
             row = await asked
         return None if row[0] is None else Captured(_decode(message_id, row), row[3] or b"")

@@ -4,19 +4,24 @@ import email
 import email.policy
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
+from mailer.http import GuardedClient
 from mailer.jobs import Phase, Reason, RecipientStatus, Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
+from mailer.templates import TemplateLibrary
 from tests.integration.conftest import Run
 from tests.support.smtp import DROP, ScriptedRelay, scripted_relay
 from tests.support.source import Application
+from worker.delivery import deliver
+from worker.fetch import Fetcher
 
 Send = Callable[[dict[str, Any]], Awaitable[JobView]]
 EVENT = {"event": "user.signed_up", "data": {"id": 42}}
@@ -228,8 +233,6 @@ async def test_a_reset_mail_whose_next_attempt_would_be_late_expires_now(run: Ru
 
 
 async def test_a_job_that_is_not_due_yet_waits(run: Run, relay: ScriptedRelay) -> None:
-    from worker.delivery import deliver
-
     relay.script["MAIL"] = ["451 4.3.0 Later", "250 ok"]
     job_id = await run.submit(TO_ONE)
     await run.once(job_id)
@@ -251,6 +254,16 @@ async def test_a_source_in_trouble_defers(
     assert (view.attempts[0].phase, view.attempts[0].reply.code) == (Phase.FETCH, code)
     assert relay.connections == 0
     assert app_source.paths == ["/users/42"]  # no redirect is followed
+
+
+async def test_a_source_that_the_operator_forgot_defers_and_is_named(
+    run: Run, app_source: Application, relay: ScriptedRelay
+) -> None:
+    async with GuardedClient() as client:
+        run.deps = replace(run.deps, fetcher=Fetcher(client, {}, {}))
+        view = await run.once(await run.submit(EVENT))
+    assert view.job.status is Status.DEFERRED
+    assert view.attempts[0].reply.text == "POSTROOM_SOURCE_APP is not set for the worker"
 
 
 async def test_a_source_that_answers_no_json_defers(send: Send, app_source: Application) -> None:
@@ -322,10 +335,6 @@ async def test_an_id_reaches_no_other_path(run: Run, app_source: Application, tm
     )
     (folder / "subject.txt").write_text("Hi")
     (folder / "body.txt").write_text("Hi")
-    from dataclasses import replace
-
-    from mailer.templates import TemplateLibrary
-
     run.deps = replace(run.deps, templates=TemplateLibrary(tmp_path))
     await run.once(await run.submit({"template": "greeting", "data": {"id": "../admin?x="}}))
     assert app_source.paths == ["/users/..%2Fadmin%3Fx%3D"]

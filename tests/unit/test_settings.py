@@ -9,7 +9,7 @@ from cli.settings import ClientSettings, DevSettings
 from mailer.addresses import Address
 from mailer.errors import SettingsError
 from mailer.jobs import Stream
-from mailer.settings import NAMES_OF_OTHER_PROCESSES, MailerSettings, Settings, unknown_variables
+from mailer.settings import NAMES_OF_OTHER_PROCESSES, SECRET_NAMES, MailerSettings, Settings, unknown_variables
 from service.settings import ServiceSettings, parse_api_keys
 from worker.settings import DEFAULT_BACKOFF, BackoffSchedule, WorkerProcessSettings, read_secrets, read_sources
 
@@ -152,6 +152,25 @@ def test_what_some_process_reads_draws_no_warning():
 def test_the_names_of_other_processes_are_those_of_their_classes():
     names = {cls.variable(name) for cls in CLASSES if cls is not MailerSettings for name in cls.model_fields}
     assert names == NAMES_OF_OTHER_PROCESSES
+    secrets = {
+        cls.variable(name)
+        for cls in CLASSES
+        for name, field in cls.model_fields.items()
+        if "SecretStr" in str(field.annotation)
+    }
+    assert secrets == SECRET_NAMES
+
+
+def test_only_a_secret_can_be_read_from_a_file():
+    assert unknown_variables({"POSTROOM_PORT_FILE": "x", "POSTROOM_SMTP_URL_FILE": "x"}) == [
+        "POSTROOM_PORT_FILE is not a setting; did you mean POSTROOM_PORT?"
+    ]
+
+
+def test_a_secret_file_of_more_than_64_kb_is_refused(tmp_path):
+    (tmp_path / "key").write_bytes(b"x" * 65_537)
+    with pytest.raises(SettingsError, match=r"POSTROOM_KEY_FILE: .* is larger than"):
+        ClientSettings.load({"POSTROOM_KEY_FILE": str(tmp_path / "key")})
 
 
 def test_addresses_and_schedules_arrive_ready_to_use():

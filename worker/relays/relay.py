@@ -1,5 +1,6 @@
 """What a relay is: `POSTROOM_SMTP_URL` understood, or refused with the part in the wrong named."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -11,6 +12,7 @@ VARIABLE = "POSTROOM_SMTP_URL"
 DEFAULT_CONNECTIONS = 30
 MOST_CONNECTIONS = 1000
 _DEFAULT_PORTS = {"smtp": 587, "smtps": 465}
+HOST = re.compile(r"[A-Za-z0-9._:-]+\Z")
 _OPTIONS = frozenset({"tls", "name", "connections"})
 
 
@@ -38,7 +40,9 @@ def relay_from(settings: WorkerProcessSettings) -> Relay:
         ) from None
     if parts.scheme not in _DEFAULT_PORTS:
         raise SettingsError(f"{VARIABLE} must begin with smtp:// or smtps://")
-    if not parts.hostname:
+    if port == 0:
+        raise SettingsError(f"{VARIABLE}: 0 is no port")
+    if not parts.hostname or not HOST.match(parts.hostname):
         raise SettingsError(f"{VARIABLE} names no host: write smtp://host:587")
     if parts.path not in {"", "/"} or parts.fragment or "@" in parts.query:
         raise SettingsError(f"{VARIABLE} has something after the port; percent-encode / ? # in user and password")
