@@ -235,14 +235,13 @@ def _missing(job: Job, error: SourceMissing, clock: Clock) -> Outcome:
 
 
 def _report(job: Job, ending: Ending) -> None:
-    attempt_ = ending.attempt
-    log.info(
-        f"job.{ending.status}",
-        template=job.template,
-        stream=job.stream,
-        reason=ending.reason,
-        attempt=attempt_.number if attempt_ else None,
-        phase=attempt_.phase if attempt_ else None,
-        code=attempt_.reply.code if attempt_ else None,
-        next_attempt_at=ending.next_attempt_at,
-    )
+    fields: dict[str, object] = {
+        "template": job.template,
+        "stream": job.stream,
+        "reason": ending.reason,
+        "next_attempt_at": ending.next_attempt_at,
+    }
+    if ending.attempt is not None:
+        last = ending.attempt
+        fields |= {"attempt": last.number, "phase": last.phase, "code": last.reply.code, "relay": last.relay}
+    log.info(f"job.{ending.status}", **{name: value for name, value in fields.items() if value is not None})
