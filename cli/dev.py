@@ -14,18 +14,20 @@ from pathlib import Path
 
 import httpx
 
+from cli.children import end_with_parent
+from cli.children import stop as stop_child
 from cli.demo import DemoApplication
-from cli.embedded import embedded_server, end_with_parent
+from cli.embedded import embedded_server
 from cli.mailbox import serve_mailbox
 from cli.settings import DevSettings
 from mailer import __version__
+from mailer.catalogue import load_catalogue
 from mailer.errors import PostroomError, SettingsError
 from mailer.observability.logging import configure
 from mailer.settings import MailerSettings
 from mailer.store.connection import connect
 from mailer.store.jobs import JobStore
 from mailer.store.mailbox import MailboxStore
-from mailer.templates import load_catalogue
 from service.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"
@@ -139,14 +141,7 @@ async def _child(command: str, environment: Mapping[str, str]) -> AsyncIterator[
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+        await stop_child(process, STOP_TIMEOUT_S)
 
 
 async def _until_ready(

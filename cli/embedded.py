@@ -5,26 +5,23 @@ Started in a session of its own, so that Ctrl-C in the terminal reaches us first
 
 import asyncio
 import contextlib
-import ctypes
 import hashlib
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.children import end_with_parent, stop
 from mailer.errors import QueueUnavailable, SettingsError
 from mailer.store.connection import connect, guarded
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
 LONGEST_SOCKET_PATH = 100
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +84,6 @@ def _is_served(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def end_with_parent() -> None:
-    """In a child before it starts: when our process is killed, so is the child. Linux only; elsewhere it stays."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 @contextlib.asynccontextmanager
 async def embedded_server(data_dir: Path) -> AsyncIterator[Embedded]:
     """Runs until the context ends. Data lives below `data_dir` and survives: each write is synced to disk."""
@@ -121,7 +112,7 @@ async def embedded_server(data_dir: Path) -> AsyncIterator[Embedded]:
         await _wait_until_ready(url, process, folder)
         yield Embedded(engine, url, folder, process.pid)
     finally:
-        await _stop(process)
+        await stop(process, STOP_TIMEOUT_S)
 
 
 async def _wait_until_ready(url: str, process: asyncio.subprocess.Process, folder: Path) -> None:
@@ -137,15 +128,3 @@ async def _wait_until_ready(url: str, process: asyncio.subprocess.Process, folde
                 await asyncio.sleep(0.01)
             else:
                 return
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

@@ -132,8 +132,8 @@ def render(
     """Show a template as it would be sent, from its sample.json and what is given."""
     from cli.preview import preview
     from cli.words import parse_words
+    from mailer.catalogue import load_catalogue
     from mailer.settings import MailerSettings
-    from mailer.templates import load_catalogue
 
     catalogue = load_catalogue(MailerSettings.load(os.environ).templates_dir)
     if template is None:

@@ -4,9 +4,9 @@ import time
 from contextlib import AsyncExitStack
 from typing import Any
 
+from mailer.catalogue import TemplateLibrary
 from mailer.jobs import Job, NewJob, Status
 from mailer.settings import MailerSettings
-from mailer.templates import TemplateLibrary
 from service import bodies, mapping
 from service.schemas import JobSubmission
 from worker.delivery import Clock, attempt

@@ -1,9 +1,5 @@
-"""A template is a folder: found, read, checked and compiled once. What is wrong with a folder is said at load.
+"""A template is a folder: found, read, checked and compiled once. What is wrong with it is said at load."""
 
-A broken folder is named, and stops nobody else's mail.
-"""
-
-import difflib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -14,13 +10,12 @@ from typing import Any
 import jinja2
 import orjson
 
-from mailer.errors import TemplateError, TemplateUnavailable, UnknownEvent, UnknownTemplate
+from mailer.errors import TemplateError
 from mailer.inlining import inline_css
 from mailer.manifest import FieldSpec, Manifest, RecipientSpec, parse_manifest
 from mailer.sandbox import Engine
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\Z")
-SHARED = ("_layouts", "_partials")
 MAX_FILE_BYTES = 1_000_000
 _BODY = "{# the body begins here #}"
 _CONTENT_BLOCK = re.compile(r"\{%-?\s*block\s+content\s*-?%\}\s*\{%-?\s*endblock(?:\s+content)?\s*-?%\}")
@@ -69,69 +64,12 @@ class Template:
     uses_event: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """Every template of a folder. `broken`: name of a folder -> what is wrong with it."""
-
-    templates: Mapping[str, Template]
-    broken: Mapping[str, str]
-    broken_events: Mapping[str, str]
-    """Events that a broken folder would answer -> its name. Such an event waits for the mend; it is not unknown."""
-
-    def get(self, name: str) -> Template:
-        if name in self.templates:
-            return self.templates[name]
-        if name in self.broken:
-            raise TemplateUnavailable(f"The template {name} is broken: {self.broken[name]}")
-        near = difflib.get_close_matches(name, self.templates, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UnknownTemplate.at("/template", f"There is no template {name!r}{hint}")
-
-    def answering(self, event: str) -> tuple[Template, ...]:
-        """The templates that answer an event, in the order of their names; at least one."""
-        if event in self.broken_events:
-            raise TemplateUnavailable(f"{self.broken_events[event]} answers {event}, but is broken")
-        found = tuple(template for template in self.templates.values() if event in template.manifest.events)
-        if not found:
-            known = sorted({name for template in self.templates.values() for name in template.manifest.events})
-            near = difflib.get_close_matches(event, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UnknownEvent.at("/event", f"No template answers the event {event!r}{hint}")
-        return found
-
-
-def load_catalogue(folder: Path) -> Catalogue:
-    """Raises TemplateError only if the folder itself cannot be read."""
-    if not folder.is_dir():
-        raise TemplateError(f"there is no templates folder at {folder}; set POSTROOM_TEMPLATES_DIR")
-    engine = Engine(folder)
-    shared = b"".join(_hashed(folder, SHARED))
-    templates: dict[str, Template] = {}
-    broken: dict[str, str] = {}
-    broken_events: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.is_dir() or path.name.startswith(("_", ".")):
-            continue
-        try:
-            templates[path.name] = _load(path, engine, shared)
-        except (TemplateError, OSError, UnicodeDecodeError) as error:
-            broken[path.name] = str(error)
-            broken_events |= dict.fromkeys(_events_of(path), path.name)
-    return Catalogue(templates, broken, broken_events)
-
-
-def _events_of(path: Path) -> tuple[str, ...]:
-    try:
-        return parse_manifest(_read(path / "template.toml") or "").events
-    except (TemplateError, OSError, UnicodeDecodeError):
-        return ()
-
-
-def _load(path: Path, engine: Engine, shared: bytes) -> Template:
+def load_template(path: Path, engine: Engine, shared: bytes) -> Template:
+    """`shared`: digests of what every template may use, layouts and partials. Raises TemplateError."""
     if not FOLDER_NAME.match(path.name):
         raise TemplateError("a template's name has letters, digits, - and _ only")
-    loader = _Loader(path, engine, parse_manifest(_read(path / "template.toml") or ""))
-    return loader.load(hashlib.sha256(shared + b"".join(_hashed(path))).hexdigest()[:16])
+    loader = _Loader(path, engine, parse_manifest(read_text(path / "template.toml") or ""))
+    return loader.load(hashlib.sha256(shared + b"".join(digests(path))).hexdigest()[:16])
 
 
 class _Loader:
@@ -146,7 +84,9 @@ class _Loader:
 
     def load(self, version: str) -> Template:
         manifest = self._manifest
-        subject, body_html, body_text = (_read(self._path / file) for file in ("subject.txt", "body.html", "body.txt"))
+        subject, body_html, body_text = (
+            read_text(self._path / file) for file in ("subject.txt", "body.html", "body.txt")
+        )
         if subject is None or not subject.strip():
             raise TemplateError("subject.txt is missing or empty")
         if body_html is None and body_text is None:
@@ -206,7 +146,7 @@ class _Loader:
         return self._part(before + after, where, range(first, first + body.count("\n") + 1))
 
     def _in_layout(self, body: str, file: str) -> str:
-        layout = _read(self._path.parent / "_layouts" / file)
+        layout = read_text(self._path.parent / "_layouts" / file)
         if layout is None:
             raise TemplateError(f"there is no layout _layouts/{file}")
         before, *after = _CONTENT_BLOCK.split(layout)
@@ -240,7 +180,7 @@ class _Loader:
 
     def _sample(self) -> dict[str, Any]:
         try:
-            sample = orjson.loads(_read(self._path / "sample.json") or "{}")
+            sample = orjson.loads(read_text(self._path / "sample.json") or "{}")
         except orjson.JSONDecodeError as error:
             raise TemplateError(f"sample.json is not valid JSON: {error}") from error
         if not isinstance(sample, dict):
@@ -248,7 +188,7 @@ class _Loader:
         return sample
 
 
-def _read(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
     """A file's text, None where there is no file."""
     try:
         with path.open("rb") as file:
@@ -263,35 +203,10 @@ def _read(path: Path) -> str | None:
         raise TemplateError(f"{path.name} is not UTF-8: {error}") from error
 
 
-def _hashed(folder: Path, only: tuple[str, ...] | None = None) -> Iterator[bytes]:
+def digests(folder: Path, only: tuple[str, ...] | None = None) -> Iterator[bytes]:
     """Every file below `folder` as name and digest, in a fixed order."""
     roots = [folder / name for name in only] if only else [folder]
     for root in roots:
         for path in sorted(path for path in root.rglob("*") if path.is_file()):
             digest = hashlib.sha256(path.read_bytes()).digest()
             yield path.relative_to(folder).as_posix().encode() + b"\0" + digest
-
-
-class TemplateLibrary:
-    """The catalogue in force. With `reload`, a changed folder is read again, at most once a second."""
-
-    def __init__(self, folder: Path, *, reload: bool = False) -> None:
-        self._folder = folder
-        self._reload = reload
-        self._stamp = _stamp(folder)
-        self._looked_at = 0.0
-        self._catalogue = load_catalogue(folder)
-
-    def catalogue(self, now: float) -> Catalogue:
-        """`now`: seconds on a monotonic clock."""
-        if self._reload and now - self._looked_at >= 1.0:
-            self._looked_at = now
-            stamp = _stamp(self._folder)
-            if stamp != self._stamp:
-                self._stamp, self._catalogue = stamp, load_catalogue(self._folder)
-        return self._catalogue
-
-
-def _stamp(folder: Path) -> tuple[int, int]:
-    times = [path.stat().st_mtime_ns for path in folder.rglob("*")] if folder.is_dir() else []
-    return len(times), max(times, default=0)

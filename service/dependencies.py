@@ -8,11 +8,11 @@ from typing import Annotated, TypedDict, cast
 import structlog
 from fastapi import Depends, FastAPI, Request
 
+from mailer.catalogue import TemplateLibrary
 from mailer.settings import MailerSettings
 from mailer.store.connection import connect
 from mailer.store.jobs import JobStore
 from mailer.store.mailbox import MailboxStore
-from mailer.templates import TemplateLibrary
 from service.intake import Intake
 
 log = structlog.get_logger()

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from mailer.addresses import Address
+from mailer.catalogue import TemplateLibrary
 from mailer.errors import IdempotencyKeyReused, InvalidRequest
 from mailer.jobs import Event, NewJob
 from mailer.store.jobs import EnqueueRequest, Idempotency, JobStore, Verdict
-from mailer.templates import TemplateLibrary
 from service import bodies, mapping
 from service.schemas import EventSubmission, JobSubmission
 

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mailer.addresses import Address
+from mailer.catalogue import Catalogue
 from mailer.compose import check_header_text
 from mailer.errors import HeaderError, HeaderInjection, InvalidSubmission, RenderingError, VariableMissing
 from mailer.fields import check_data
 from mailer.jobs import Event, Field, NewJob, Payload, Recipient, distinct
 from mailer.rendering import recipient_variables, render_recipients, render_subject
-from mailer.templates import Catalogue, Template
+from mailer.templates import Template
 from service.schemas import EventSubmission, JobSubmission
 
 CONTROL = frozenset(map(chr, (*range(32), *range(127, 160), 0x2028, 0x2029)))

@@ -14,11 +14,11 @@ import uvicorn
 
 from cli.embedded import embedded_server
 from mailer.addresses import parse_address
+from mailer.catalogue import TemplateLibrary
 from mailer.http import GuardedClient
 from mailer.settings import MailerSettings
 from mailer.store.connection import RedisClient, connect
 from mailer.store.jobs import JobStore
-from mailer.templates import TemplateLibrary
 from service.app import create_app
 from service.settings import ServiceSettings
 from tests.support.smtp import ScriptedRelay, scripted_relay

@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from mailer.addresses import Address
+from mailer.catalogue import TemplateLibrary
 from mailer.compose import Message, compose
 from mailer.errors import (
     AddressError,
@@ -25,7 +26,7 @@ from mailer.errors import (
 from mailer.jobs import FINAL, OPEN_RECIPIENT, Field, Job, Payload, Phase, Reason, Recipient, Reply, distinct
 from mailer.rendering import Rendered, is_wanted, render, render_recipients, render_reply_to
 from mailer.store.jobs import Ending, JobStore
-from mailer.templates import Template, TemplateLibrary
+from mailer.templates import Template
 from worker.fetch import Fetcher
 from worker.outcomes import Deferred, Expired, Failed, HandedOver, Outcome, Skipped, Timing, conclude
 from worker.relays.pool import Pool

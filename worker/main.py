@@ -13,12 +13,12 @@ import structlog
 from arq.worker import func, run_worker
 
 from mailer import queue
+from mailer.catalogue import TemplateLibrary
 from mailer.http import GuardedClient
 from mailer.observability.logging import configure
 from mailer.settings import MailerSettings, unknown_variables
 from mailer.store.connection import connect
 from mailer.store.jobs import JobStore
-from mailer.templates import TemplateLibrary
 from worker.delivery import ATTEMPT_DEADLINE_S, Deps
 from worker.fetch import Fetcher
 from worker.relays.pool import Pool

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import trustme
 
+from mailer.catalogue import TemplateLibrary
 from mailer.http import GuardedClient
 from mailer.jobs import Phase, Reason, RecipientStatus, Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
-from mailer.templates import TemplateLibrary
 from tests.integration.conftest import Run
 from tests.support.smtp import DROP, ScriptedRelay, scripted_relay
 from tests.support.source import Application

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import SecretStr
 
+from mailer.catalogue import load_catalogue
 from mailer.errors import RenderingError
 from mailer.http import GuardedClient
-from mailer.templates import load_catalogue
 from tests.support.source import application
 from worker.fetch import MAX_HEADER_CHARS, Fetcher
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mailer.addresses import Address
+from mailer.catalogue import Catalogue, load_catalogue
 from mailer.errors import HeaderInjection, InvalidSubmission, Refused, UnknownEvent, UnknownTemplate, VariableMissing
 from mailer.jobs import Field, NewJob, Recipient, Stream
-from mailer.templates import Catalogue, load_catalogue
 from service.bodies import validate
 from service.mapping import job_from, jobs_from
 from service.schemas import EventSubmission, JobSubmission

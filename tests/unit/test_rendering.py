@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from mailer.addresses import Address
+from mailer.catalogue import load_catalogue
 from mailer.errors import AddressError, RenderingError
 from mailer.jobs import Event, Field, Recipient
 from mailer.rendering import is_wanted, recipient_variables, render, render_recipients, render_reply_to
-from mailer.templates import Template, load_catalogue
+from mailer.templates import Template
 
 SHIPPED = Path(__file__).parents[2] / "templates"
 NAMES = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir() and not path.name.startswith("_"))

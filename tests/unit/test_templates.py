@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mailer.catalogue import TemplateLibrary, load_catalogue
 from mailer.errors import TemplateError, TemplateUnavailable, UnknownEvent, UnknownTemplate
-from mailer.templates import MAX_FILE_BYTES, TemplateLibrary, load_catalogue
+from mailer.templates import MAX_FILE_BYTES
 
 GOOD = {"subject.txt": "Hello {{ name }}", "body.txt": "Dear {{ name }}"}
 
