@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,10 +18,11 @@ from cli.children import stop as stop_child
 from cli.demo import DemoApplication
 from cli.embedded import embedded_server
 from cli.mailbox import serve_mailbox
+from cli.ports import require_free
 from cli.settings import DevSettings
 from mailer import __version__
 from mailer.catalogue import load_catalogue
-from mailer.errors import PostroomError, SettingsError
+from mailer.errors import PostroomError
 from mailer.observability.logging import configure
 from mailer.settings import MailerSettings
 from mailer.store.connection import connect
@@ -83,16 +83,6 @@ class Plan:
             "POSTROOM_TEMPLATES_RELOAD": "on",
             "PYTHONUNBUFFERED": "1",
         }
-
-
-def require_free(host: str, port: int, variable: str) -> None:
-    """Raises SettingsError that names the port and its setting."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SettingsError(f"Port {port} on {host} cannot be used ({error.strerror}): set {variable}") from error
 
 
 async def run_dev(environ: Mapping[str, str]) -> None:

@@ -52,7 +52,12 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Show the v
 @app.command()
 def dev() -> None:
     """Start everything here: queue server, API, worker, mailbox, demo application. Mail is captured, none is sent."""
-    from cli.dev import run_dev
+    try:
+        from cli.dev import run_dev
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "aiosmtpd":
+            raise
+        raise SettingsError("Dev mode is not part of this installation: use `make dev` in a checkout") from error
 
     asyncio.run(run_dev(os.environ))
 
@@ -62,7 +67,7 @@ def serve() -> None:
     """Run the API (also: `uvicorn service.main:app`)."""
     import uvicorn
 
-    from cli.dev import require_free
+    from cli.ports import require_free
     from service.settings import ServiceSettings
 
     settings = ServiceSettings.load(os.environ)
