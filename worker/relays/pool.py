@@ -48,29 +48,41 @@ class Pool:
         """Hand over one mail. Raises Lost when there was no connection, or it broke."""
         async with self._slots:
             reused = self._take_idle()
-            if reused is not None:
-                try:
-                    verdicts = await self._use(reused, envelope)
-                except Lost as error:
-                    if error.phase is not Phase.MAIL:
-                        raise
-                else:
-                    if verdicts.phase is not Phase.MAIL:
-                        return verdicts
-            # Nothing open, or it had gone stale: a relay may close or turn away a connection it holds to be old.
-            return await self._use(await self._open(), envelope)
+            verdicts = await self._try_reused(reused, envelope) if reused is not None else None
+            if verdicts is None:
+                connection = await self._open()
+                verdicts = await self._use(connection, envelope)
+                self._keep(connection, verdicts)
+            return verdicts
 
     async def close(self) -> None:
         while self._idle:
             self._part(self._idle.pop().client)
         await asyncio.sleep(0)  # lets the transports flush their QUIT
 
+    async def _try_reused(self, connection: _Connection, envelope: Envelope) -> Verdicts | None:
+        """None where it ended at MAIL: relays drop or turn away a connection that is old or was used often."""
+        try:
+            verdicts = await self._use(connection, envelope)
+        except Lost as error:
+            if error.phase is Phase.MAIL:
+                return None
+            raise
+        if verdicts.phase is Phase.MAIL:
+            self._part(connection.client)
+            return None
+        self._keep(connection, verdicts)
+        return verdicts
+
     async def _use(self, connection: _Connection, envelope: Envelope) -> Verdicts:
         try:
-            verdicts = await transact(connection.client, envelope)
+            return await transact(connection.client, envelope)
         except BaseException:  # a cancelled conversation would pair replies with the wrong commands
             connection.client.close()
             raise
+
+    def _keep(self, connection: _Connection, verdicts: Verdicts) -> None:
+        """For the next mail, unless it is worn or something was wrong."""
         now = self._monotonic()
         connection.used_at = now
         connection.mails += 1
@@ -79,7 +91,6 @@ class Pool:
             self._idle.append(connection)
         else:
             self._part(connection.client)
-        return verdicts
 
     def _take_idle(self) -> _Connection | None:
         now = self._monotonic()
