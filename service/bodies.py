@@ -10,6 +10,7 @@ from starlette.requests import Request
 from mailer.errors import FieldError, HeaderInjection, InvalidRequest, InvalidSubmission
 
 Model = TypeVar("Model", bound=BaseModel)
+MAX_DEPTH = 100
 NAIVE_TIME = "naive_datetime"
 _WORDS = {
     "extra_forbidden": "there is no such field here",
@@ -28,14 +29,28 @@ async def read_json(request: Request) -> dict[str, Any]:
             status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         )
     try:
-        body = orjson.loads(await request.body())
+        raw = await request.body()
+        body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(
             "malformed_json", "The body is not valid JSON", f"The body is not JSON: {error}"
         ) from error
     if not isinstance(body, dict):
         raise InvalidSubmission.at("", "The body must be a JSON object")
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise InvalidSubmission.at("", f"The body is nested more than {MAX_DEPTH} levels deep")
     return body
+
+
+def _depth(body: object) -> int:
+    """Levels of objects and lists, without recursion: a body may have 1,024, more than the encoder writes back."""
+    deepest, todo = 0, [(body, 1)]
+    while todo:
+        value, depth = todo.pop()
+        if isinstance(value, dict | list):
+            deepest = max(deepest, depth)
+            todo.extend((inner, depth + 1) for inner in (value.values() if isinstance(value, dict) else value))
+    return deepest
 
 
 def validate(model: type[Model], body: dict[str, Any]) -> Model:

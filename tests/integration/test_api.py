@@ -60,6 +60,10 @@ class TestAccepted:
         assert job["stream"] == "critical"
         assert job["expires_at"] > job["created_at"]
 
+    async def test_data_may_be_nested_a_hundred_levels_deep(self, api: httpx.AsyncClient) -> None:
+        user = {"email": "ada@example.com", "name": "Ada", "more": nested(90)}
+        assert (await post(api, {"template": "welcome", "data": {"id": 42, "user": user}})).status_code == 202
+
     async def test_an_event_may_carry_more_than_its_templates_need(self, api: httpx.AsyncClient) -> None:
         answer = await post(api, {**EVENT, "data": {"id": 42, "utm": "x"}})
         assert answer.status_code == 202
@@ -102,6 +106,13 @@ class TestIdempotency:
         assert_problem(await post(api, INLINE, Idempotency_Key="a b"), 400, "idempotency_key_invalid")
 
 
+def nested(levels: int) -> object:
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 REFUSED: list[tuple[str, object, str, str]] = [
     ("unknown template", {"template": "welcom", "data": {}}, "unknown_template", "/template"),
     ("unknown event", {"event": "user.signed_upp"}, "unknown_event", "/event"),
@@ -134,6 +145,7 @@ REFUSED: list[tuple[str, object, str, str]] = [
     ("event id over lines", {**EVENT, "id": "a\nb"}, "header_injection", "/id"),
     ("event subject over lines", {**EVENT, "subject": "a\r\nb"}, "header_injection", "/subject"),
     ("an empty event", {"event": ""}, "validation_failed", "/event"),
+    ("nested too deep", {**EVENT, "data": {"id": 42, "x": nested(300)}}, "validation_failed", ""),
     ("a list", [EVENT], "validation_failed", ""),
 ]  # fmt: skip
 
