@@ -1,5 +1,6 @@
 """POST /jobs and its neighbours, over HTTP: what is accepted, what is refused and how it is said."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from mailer.settings import MailerSettings
 from mailer.store.connection import RedisClient
@@ -315,6 +317,19 @@ class TestQueueServerAway:
             ready = await api.get("/readyz")
             assert (ready.status_code, ready.json()["status"]) == (503, "not ready")
             assert (await api.get("/healthz")).status_code == 200
+
+    async def test_a_queue_server_that_says_nothing_is_as_good_as_away(self, mailer_settings: MailerSettings) -> None:
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as black_hole:
+            port = black_hole.sockets[0].getsockname()[1]
+            url = SecretStr(f"redis://127.0.0.1:{port}")
+            async with served(mailer_settings.model_copy(update={"redis_url": url}), auth="off") as api:
+                async with asyncio.timeout(2):  # the promise: never longer
+                    answer = await post(api, INLINE)
+                assert_problem(answer, 503, "queue_unavailable")
 
 
 class TestDocs:
