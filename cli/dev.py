@@ -24,6 +24,7 @@ from mailer import __version__
 from mailer.catalogue import load_catalogue
 from mailer.errors import PostroomError
 from mailer.observability.logging import configure
+from mailer.server import parse_queue_url
 from mailer.settings import MailerSettings
 from mailer.store.connection import connect
 from mailer.store.jobs import JobStore
@@ -50,11 +51,13 @@ class Plan:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "Plan":
+        mailer = MailerSettings.load(environ)
+        named = environ.get("POSTROOM_REDIS_URL") or environ.get("POSTROOM_REDIS_URL_FILE")
         plan = cls(
-            mailer=MailerSettings.load(environ),
+            mailer=mailer,
+            own_queue=mailer.redis_url.get_secret_value() if named else None,
             service=ServiceSettings.load(environ),
             dev=DevSettings.load(environ),
-            own_queue=environ.get("POSTROOM_REDIS_URL"),
         )
         for port, variable in (
             (plan.service.port, "POSTROOM_PORT"),
@@ -69,7 +72,7 @@ class Plan:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("POSTROOM_SMTP_", "POSTROOM_API_"))
+            if not name.startswith(("POSTROOM_SMTP_", "POSTROOM_API_", "POSTROOM_REDIS_"))
         }
         return {
             "POSTROOM_SOURCE_APP": f"http://{LOOPBACK}:{self.dev.demo_port}",
@@ -101,7 +104,7 @@ async def run_dev(environ: Mapping[str, str]) -> None:
             queue_line = f"{engine.name.capitalize()} {engine.version} (embedded, AOF)  {_short(server.data_dir)}"
         else:
             redis_url, queue_line = plan.own_queue, "POSTROOM_REDIS_URL"
-        redis = await stack.enter_async_context(connect(redis_url))
+        redis = await stack.enter_async_context(connect(parse_queue_url(redis_url)))
         demo = DemoApplication(LOOPBACK, plan.dev.demo_port)
         stack.callback(demo.close)
         await stack.enter_async_context(serve_mailbox(MailboxStore(redis), LOOPBACK, plan.dev.mailbox_smtp_port))

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from cli.children import end_with_parent, stop
 from mailer.errors import QueueUnavailable, SettingsError
-from mailer.store.connection import connect, guarded
+from mailer.server import parse_queue_url
+from mailer.store.connection import command, connect
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
@@ -116,12 +117,11 @@ async def embedded_server(data_dir: Path) -> AsyncIterator[Embedded]:
 
 
 async def _wait_until_ready(url: str, process: asyncio.subprocess.Process, folder: Path) -> None:
-    async with connect(url) as client:
+    async with connect(parse_queue_url(url)) as client:
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
         while True:
             try:
-                async with guarded():
-                    await client.ping()
+                await command(client, "PING")
             except QueueUnavailable as error:
                 if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
                     raise SettingsError(f"The queue server did not start; see {folder / 'server.log'}") from error

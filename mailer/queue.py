@@ -5,7 +5,6 @@ queue server run code in the worker: both sides use JSON.
 """
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from arq.connections import RedisSettings
@@ -15,6 +14,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from mailer.server import QueueServer
 
 QUEUE = default_queue_name
 HEALTH_CHECK_KEY = QUEUE + health_check_key_suffix
@@ -36,17 +37,23 @@ def blob(job_id: str, enqueue_time_ms: int) -> bytes:
     return serialize_job(DELIVER, (job_id,), {}, None, enqueue_time_ms, serializer=serialize)
 
 
-def arq_settings(url: str) -> RedisSettings:
-    """arq's form of a `redis://`, `rediss://` or `unix://` address, riding out a short restart of the server.
+def arq_settings(server: QueueServer) -> RedisSettings:
+    """arq's form of the address, riding out an absence of the server of about half a minute.
 
     arq repeats no command by itself: one cut connection would end the worker.
     """
-    settings = RedisSettings.from_dsn(url)
-    if urlsplit(url).scheme == "rediss":
-        settings.ssl_check_hostname = True
-    settings.conn_timeout = 2
-    settings.conn_retries = 10
-    settings.retry = Retry(ExponentialBackoff(cap=1, base=0.05), 10)
-    # OSError: redis-py lets a refused connection out of its retries unless it is named.
-    settings.retry_on_error = [RedisConnectionError, RedisTimeoutError, OSError]
-    return settings
+    return RedisSettings(
+        host=server.host,
+        port=server.port,
+        unix_socket_path=server.socket_path,
+        database=server.database,
+        username=server.username,
+        password=server.password,
+        ssl=server.tls,
+        ssl_check_hostname=server.tls,
+        conn_timeout=2,
+        conn_retries=0,
+        retry=Retry(ExponentialBackoff(cap=1, base=0.05), 30),
+        # OSError: redis-py lets a refused connection out of its retries unless it is named.
+        retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
+    )

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from mailer.addresses import Address, parse_address
 from mailer.errors import AddressError, SettingsError
+from mailer.server import QueueServer, parse_queue_url
 
 PREFIX = "POSTROOM_"
 SOURCE_PREFIX = "POSTROOM_SOURCE_"
@@ -55,9 +56,11 @@ def _address(value: object) -> object:
         raise ValueError(str(error)) from error
 
 
-def _known_redis_scheme(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
+def _queue_url(url: SecretStr) -> SecretStr:
+    try:
+        parse_queue_url(url.get_secret_value())
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
     return url
 
 
@@ -143,9 +146,10 @@ DAY_S = 24 * 3600
 class MailerSettings(Settings):
     """What every process reads."""
 
-    redis_url: Annotated[SecretStr, AfterValidator(_known_redis_scheme)] = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_queue_url)] = Field(
         SecretStr("redis://127.0.0.1:6379/0"),
-        description="Queue server (Valkey, or Redis 7 and newer): `redis://`, `rediss://` (TLS) or `unix://`.",
+        description="Queue server (Valkey, or Redis 7 and newer): `redis://user:password@host:6379/0`, `rediss://` "
+        "(TLS) or `unix:///path`. Special characters in user and password are percent-encoded.",
     )
     templates_dir: Path = Field(Path("templates"), description="Folder with one folder per mail.")
     templates_reload: bool = Field(
@@ -171,6 +175,10 @@ class MailerSettings(Settings):
         "auto", description="`auto`: console on a terminal, else JSON lines."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @property
+    def queue_server(self) -> QueueServer:
+        return parse_queue_url(self.redis_url.get_secret_value())
 
     @property
     def retention(self) -> Retention:

@@ -31,7 +31,7 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
     @asynccontextmanager
     async def run(_: FastAPI) -> AsyncIterator[State]:
         templates = TemplateLibrary(settings.templates_dir, reload=settings.templates_reload)
-        async with connect(settings.redis_url.get_secret_value()) as redis:
+        async with connect(settings.queue_server) as redis:
             jobs = JobStore(redis, settings.retention)
             catalogue = templates.catalogue(time.monotonic())
             for name, trouble in catalogue.broken.items():

@@ -81,7 +81,7 @@ _PROBLEMS = {
     415: "`unsupported_media_type`",
     422: "`validation_failed`, `template_variable_missing`, `unknown_template`, `unknown_event`, `header_injection`, "
     "`idempotency_key_reused`",
-    503: "`queue_unavailable`, `template_broken`; with Retry-After",
+    503: "`queue_unavailable`, `template_broken` (both with Retry-After), `record_too_new`",
 }
 
 

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mailer.errors import FieldError, QueueUnavailable, Refused
+from mailer.errors import FieldError, QueueUnavailable, RecordTooNew, Refused
 
 log = structlog.get_logger()
 
@@ -64,6 +64,11 @@ def queue_unavailable(request: Request, error: QueueUnavailable) -> Response:
     )
 
 
+def _record_too_new(request: Request, error: RecordTooNew) -> Response:
+    title = "The record is of a newer version"
+    return problem(request, HTTPStatus.SERVICE_UNAVAILABLE, "record_too_new", title, str(error))
+
+
 def _http_exception(request: Request, error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
     code = _FRAMEWORK_CODES.get(status, "http_error")
@@ -96,6 +101,7 @@ def install(app: FastAPI) -> None:
     """Register a handler for each kind of error."""
     app.add_exception_handler(Refused, refused)  # type: ignore[arg-type]  # starlette types handlers as taking Exception
     app.add_exception_handler(QueueUnavailable, queue_unavailable)  # type: ignore[arg-type]  # as above
+    app.add_exception_handler(RecordTooNew, _record_too_new)  # type: ignore[arg-type]  # as above
     app.add_exception_handler(HTTPException, _http_exception)  # type: ignore[arg-type]  # as above
     app.add_exception_handler(RequestValidationError, _request_validation)  # type: ignore[arg-type]  # as above
     app.add_exception_handler(Exception, _unexpected)

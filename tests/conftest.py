@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from cli.embedded import embedded_server
 from mailer.addresses import parse_address
 from mailer.catalogue import TemplateLibrary
 from mailer.http import GuardedClient
+from mailer.server import parse_queue_url
 from mailer.settings import MailerSettings
 from mailer.store.connection import RedisClient, connect
 from mailer.store.jobs import JobStore
@@ -34,21 +36,23 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     for name in [name for name in os.environ if name.startswith("POSTROOM_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
 async def queue_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The embedded server, or the one that TEST_QUEUE_URL names: its data is lost."""
+    if url := os.environ.get("TEST_QUEUE_URL"):
+        yield url
+        return
     async with embedded_server(tmp_path_factory.mktemp("queue")) as server:
         yield server.url
 
 
 @pytest.fixture
 async def redis(queue_url: str) -> AsyncIterator[RedisClient]:
-    async with connect(queue_url) as client:
+    async with connect(parse_queue_url(queue_url)) as client:
         await client.flushall()
         yield client
 

@@ -36,8 +36,8 @@ from worker.settings import WorkerProcessSettings
 
 log = structlog.get_logger()
 
-ATTEMPT_DEADLINE_S = 840.0
-"""Longest attempt. Shorter than arq's job_timeout, whose end would be final."""
+ATTEMPT_DEADLINE_S = 780.0
+"""Longest attempt. With the time to record its end, it is shorter than arq's job_timeout, whose end would be final."""
 
 MISSING_GRACE_MS = 60_000
 """A 404 within this time of the job's due time is taken for a source behind its own event."""
@@ -93,12 +93,20 @@ async def deliver(job_id: str, store: JobStore, deps: Deps) -> float | None:
     timing = Timing(began_at, clock.now())
     ending = conclude(job, outcome, timing, deps.settings.backoff_of(job.stream), deps.random)
     if not await store.finish(job, ending):
-        log.warning("job.finished_elsewhere", status=ending.status)
-        return None
+        log.warning("job.run_elsewhere", status=ending.status)
+        return await _wait_of_the_other_run(job_id, store)
     _report(job, ending)
     if ending.next_attempt_at is None:
         return None
     return max(0.001, (ending.next_attempt_at - clock.now()) / 1000)
+
+
+async def _wait_of_the_other_run(job_id: str, store: JobStore) -> float | None:
+    """Two runs of one job ended; the other was first. If it deferred the job, its queue entry has to stay."""
+    loaded = await store.load(job_id)
+    if loaded is None or loaded.job.status in FINAL:
+        return None
+    return max(0.001, ((loaded.job.next_attempt_at or loaded.server_time) - loaded.server_time) / 1000)
 
 
 async def _guarded(job: Job, payload: Payload | None, deps: Deps, clock: Clock) -> Outcome:

@@ -18,7 +18,7 @@ from mailer.http import GuardedClient
 from mailer.observability.logging import configure
 from mailer.settings import MailerSettings, unknown_variables
 from mailer.store.connection import connect
-from mailer.store.jobs import JobStore
+from mailer.store.jobs import FINISH_PATIENCE_S, JobStore
 from worker.delivery import ATTEMPT_DEADLINE_S, Deps
 from worker.fetch import Fetcher
 from worker.relays.pool import Pool
@@ -29,7 +29,7 @@ from worker.tasks import deliver
 log = structlog.get_logger()
 
 GRACE_S = 60
-JOB_TIMEOUT_S = int(ATTEMPT_DEADLINE_S) + 60
+JOB_TIMEOUT_S = int(ATTEMPT_DEADLINE_S + FINISH_PATIENCE_S) + 60
 POLL_S = 0.1
 HEALTH_EVERY_S = 5
 
@@ -62,7 +62,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         log.warning("settings.unknown_variable", detail=warning)
     stack = AsyncExitStack()
     deps = await open_deps(stack)
-    redis = await stack.enter_async_context(connect(_mailer_settings.redis_url.get_secret_value()))
+    redis = await stack.enter_async_context(connect(_mailer_settings.queue_server))
     ctx.update(stack=stack, deps=deps, store=JobStore(redis, _mailer_settings.retention))
     catalogue = deps.templates.catalogue(deps.monotonic())
     for name, trouble in catalogue.broken.items():
@@ -88,7 +88,7 @@ class WorkerSettings:
     functions = (func(deliver, name=queue.DELIVER),)
     queue_name = queue.QUEUE
     cron_jobs = None
-    redis_settings = queue.arq_settings(_mailer_settings.redis_url.get_secret_value())
+    redis_settings = queue.arq_settings(_mailer_settings.queue_server)
     redis_pool = None
     burst = False
     on_startup = startup

@@ -12,6 +12,7 @@ log = structlog.get_logger()
 
 QUEUE_AWAY_S = 5
 NEWER_RECORD_S = 60
+DEFECT_S = 60
 
 
 async def deliver(ctx: dict[str, Any], job_id: str) -> None:
@@ -24,5 +25,8 @@ async def deliver(ctx: dict[str, Any], job_id: str) -> None:
         except RecordTooNew as error:
             log.error("job.record_too_new", fix="upgrade this worker")
             raise Retry(NEWER_RECORD_S) from error
+        except Exception as error:  # arq would drop the job without a word
+            log.exception("job.not_run")
+            raise Retry(DEFECT_S) from error
     if wait_s is not None:
         raise Retry(wait_s)

@@ -1,8 +1,8 @@
 """The connection to the queue server, and the one edge where redis exceptions become ours."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -11,37 +11,71 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from mailer.errors import QueueUnavailable
+from mailer.server import QueueServer
 
 RedisClient = Redis
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 0.5
-REPLY_TIMEOUT_S = 1.5
+REPLY_TIMEOUT_S = 1.2
 CALL_TIMEOUT_S = 1.8
 """Bound of one call with all its repeats: the API promises its 503 within 2 s."""
 
 
-def connect(url: str) -> RedisClient:
-    """A client for `url`; no connection is made before the first command.
+def connect(server: QueueServer) -> RedisClient:
+    """A client; no connection is made before the first command.
 
     A command whose connection breaks is repeated a few times. That is safe because every script of ours is idempotent.
+    One that gets no answer in time is not: redis-py would wait REPLY_TIMEOUT_S for each repeat, and under uvloop it can
+    swallow the cancellation that should bound them all.
     """
-    client: RedisClient = Redis.from_url(
-        url,
+    options: dict[str, Any] = {"unix_socket_path": server.socket_path}
+    if server.socket_path is None:
+        options = {"host": server.host, "port": server.port}
+        if server.tls:
+            options |= {"ssl": True, "ssl_check_hostname": True}
+    client: RedisClient = Redis(
+        **options,
+        db=server.database,
+        username=server.username,
+        password=server.password,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=REPLY_TIMEOUT_S,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 4),
-        retry_on_error=[RedisConnectionError],
-        health_check_interval=15,
+        lib_name=None,  # else each new connection asks for two more replies
+        lib_version=None,
+        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 4, supported_errors=(RedisConnectionError,)),
+        retry_on_error=[RedisConnectionError],  # for subscriptions, which look at this list instead
     )
     return client
 
 
-@asynccontextmanager
-async def guarded(timeout_s: float = CALL_TIMEOUT_S) -> AsyncIterator[None]:
-    """Run commands within `timeout_s` seconds; what the server or the network does wrong is QueueUnavailable."""
+async def answered(call: Coroutine[Any, Any, T], timeout_s: float = CALL_TIMEOUT_S) -> T:
+    """The result of commands within `timeout_s` seconds; what the server or the network does wrong is QueueUnavailable.
+
+    A call that is late is cancelled and left to itself: waiting for its end could take as long as the call.
+    """
+    task = asyncio.get_running_loop().create_task(call)
     try:
-        async with asyncio.timeout(timeout_s):
-            yield
+        await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        if not task.done():
+            task.cancel()
+            task.add_done_callback(_forget)
+    if not task.done():
+        raise QueueUnavailable(f"The queue server did not answer within {timeout_s:g} s")
+    try:
+        return task.result()
     except (RedisError, TimeoutError, OSError) as error:
         reason = str(error) or type(error).__name__
         raise QueueUnavailable(f"The queue server does not answer: {reason}") from error
+
+
+async def command(client: RedisClient, *words: str | int) -> Any:
+    """One command and its answer, as `answered`."""
+    return await answered(client.execute_command(*words))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    """Take note of what became of a call that nobody waits for."""
+    if not task.cancelled():
+        task.exception()

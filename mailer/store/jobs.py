@@ -17,8 +17,9 @@ from mailer.errors import QueueUnavailable
 from mailer.jobs import ATTEMPTS_KEPT, FINAL, MOVES, Attempt, Job, NewJob, Payload, Reason, Recipient, Status
 from mailer.settings import Retention
 from mailer.store import keys, records
-from mailer.store.connection import RedisClient, guarded
+from mailer.store.connection import RedisClient, answered, command
 
+FINISH_PATIENCE_S = 300.0
 IDEMPOTENCY_KEPT_MS = 24 * 3600 * 1000
 
 
@@ -92,13 +93,11 @@ class JobStore:
         self._finish = redis.register_script((scripts / "finish.lua").read_text())
 
     async def ping(self) -> None:
-        async with guarded():
-            await self._redis.ping()
+        await command(self._redis, "PING")
 
     async def worker_is_alive(self) -> bool:
         """Whether a worker wrote its health key within the last seconds (what `arq --check` asks)."""
-        async with guarded():
-            return bool(await self._redis.exists(queue.HEALTH_CHECK_KEY))
+        return bool(await command(self._redis, "EXISTS", queue.HEALTH_CHECK_KEY))
 
     async def enqueue(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueResult]:
         """Accept requests in one round trip: each all or none, with a verdict of its own."""
@@ -114,19 +113,18 @@ class JobStore:
             for job in request.jobs:
                 names += [keys.job(job.id), keys.payload(job.id), keys.arq_job(job.id), queue.QUEUE]
                 args += _job_arguments(job, now_ms)
-        async with guarded():
-            replies = await self._enqueue(keys=names, args=args)
+        replies = await answered(self._enqueue(keys=names, args=args))
         return [
             EnqueueResult(Verdict(reply[0].decode()), reply[1] if len(reply) > 1 else None)
             for reply in cast(list[list[bytes]], replies)
         ]
 
     async def load(self, job_id: str) -> LoadedJob | None:
-        async with guarded(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.job(job_id))
-            pipe.get(keys.payload(job_id))
-            pipe.time()
-            record, payload, time_reply = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(keys.job(job_id))
+        pipe.get(keys.payload(job_id))
+        pipe.time()
+        record, payload, time_reply = await answered(pipe.execute())
         if not record:
             return None
         return LoadedJob(
@@ -136,12 +134,12 @@ class JobStore:
         )
 
     async def view(self, job_id: str) -> JobView | None:
-        async with guarded(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.job(job_id))
-            pipe.lrange(keys.attempts(job_id), 0, -1)
-            pipe.exists(keys.arq_in_progress(job_id))
-            pipe.time()
-            record, attempts, leased, time_reply = await pipe.execute()
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(keys.job(job_id))
+        pipe.lrange(keys.attempts(job_id), 0, -1)
+        pipe.exists(keys.arq_in_progress(job_id))
+        pipe.time()
+        record, attempts, leased, time_reply = await answered(pipe.execute())
         if not record:
             return None
         job = records.decode_record(job_id, record)
@@ -151,7 +149,7 @@ class JobStore:
             status=shown_status(job, leased=bool(leased), now=_milliseconds(time_reply)),
         )
 
-    async def finish(self, job: Job, ending: Ending, *, patience_s: float = 10.0) -> bool:
+    async def finish(self, job: Job, ending: Ending, *, patience_s: float = FINISH_PATIENCE_S) -> bool:
         """Write how a run of `job` (as loaded) ended. False if another run was there first, or the record is gone.
 
         Repeats for `patience_s` seconds while the server is away: what was sent must not be forgotten.
@@ -160,11 +158,9 @@ class JobStore:
         deadline = time.monotonic() + patience_s
         pause_s = 0.05
         while True:
+            names = [keys.job(job.id), keys.payload(job.id), keys.attempts(job.id)]
             try:
-                async with guarded():
-                    reply = await self._finish(
-                        keys=[keys.job(job.id), keys.payload(job.id), keys.attempts(job.id)], args=arguments
-                    )
+                reply = await answered(self._finish(keys=names, args=arguments))
             except QueueUnavailable:
                 if time.monotonic() > deadline:
                     raise

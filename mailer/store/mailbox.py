@@ -5,17 +5,16 @@ Mails are numbered as they arrive; a number is the cursor of lists and waits. Ra
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
-from typing import cast
 
 import orjson
 from redis.asyncio.client import PubSub
 
 from mailer.reading import ReadAddress, clean, read_head
 from mailer.store import keys
-from mailer.store.connection import CALL_TIMEOUT_S, RedisClient, guarded
+from mailer.store.connection import CALL_TIMEOUT_S, RedisClient, answered, command
 
 KEPT = 500
 _PAGE = 50
@@ -54,21 +53,21 @@ class MailboxStore:
         """Keep a mail as its envelope and bytes say; returns its id."""
         message_id = uuid.uuid4().hex
         prefix = keys.mailbox_message("")
-        async with guarded():
-            await self._capture(
-                keys=[keys.MAILBOX, keys.MAILBOX_COUNTER, keys.mailbox_message(message_id)],
-                args=[keys.MAILBOX_ARRIVALS, KEPT, prefix, message_id, _encode(raw, mail_from, rcpt_tos), raw],
-            )
+        capture = self._capture(
+            keys=[keys.MAILBOX, keys.MAILBOX_COUNTER, keys.mailbox_message(message_id)],
+            args=[keys.MAILBOX_ARRIVALS, KEPT, prefix, message_id, _encode(raw, mail_from, rcpt_tos), raw],
+        )
+        await answered(capture)
         return message_id
 
     async def list(self, limit: int, *, before: int | None = None, since: int = 0) -> tuple[Summary, ...]:
         """Newest first: at most `limit` that arrived after number `since` and before number `before`."""
         newest = "+inf" if before is None else f"({before}"
-        async with guarded(), self._redis.pipeline(transaction=False) as pipe:
-            ids = await self._redis.zrevrangebyscore(keys.MAILBOX, newest, f"({since}", start=0, num=limit)
-            for message_id in ids:
-                pipe.hmget(keys.mailbox_message(message_id.decode()), _SHOWN)
-            rows = await pipe.execute()
+        ids = await command(self._redis, "ZREVRANGEBYSCORE", keys.MAILBOX, newest, f"({since}", "LIMIT", 0, limit)
+        pipe = self._redis.pipeline(transaction=False)
+        for message_id in ids:
+            pipe.hmget(keys.mailbox_message(message_id.decode()), _SHOWN)
+        rows = await answered(pipe.execute())
         return tuple(
             _decode(message_id.decode(), row)
             for message_id, row in zip(ids, rows, strict=True)
@@ -76,12 +75,7 @@ class MailboxStore:
         )
 
     async def get(self, message_id: str) -> Captured | None:
-        async with guarded():
-            # redis-py types one class for both of its clients: an answer or something to await
-            asked = cast(
-                Awaitable[list[bytes | None]], self._redis.hmget(keys.mailbox_message(message_id), [*_SHOWN, "raw"])
-            )
-            row = await asked
+        row = await command(self._redis, "HMGET", keys.mailbox_message(message_id), *_SHOWN, "raw")
         return None if row[0] is None else Captured(_decode(message_id, row), row[3] or b"")
 
     async def wait(self, wanted: Callable[[Summary], bool], *, since: int = 0, timeout_s: float) -> Summary | None:
@@ -91,10 +85,9 @@ class MailboxStore:
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         async with self._redis.pubsub() as arrivals:
-            async with guarded():
-                await arrivals.subscribe(keys.MAILBOX_ARRIVALS)
-                # Only once the server says that we are subscribed is it sure that nothing slips in unseen below.
-                await arrivals.get_message(timeout=CALL_TIMEOUT_S)
+            await answered(arrivals.subscribe(keys.MAILBOX_ARRIVALS))
+            # Only once the server says that we are subscribed is it sure that nothing slips in unseen below.
+            await answered(arrivals.get_message(timeout=CALL_TIMEOUT_S))
             since = await self._known_number(since)
             while True:
                 found, since = await self._newest(wanted, since)
@@ -103,8 +96,7 @@ class MailboxStore:
 
     async def _known_number(self, since: int) -> int:
         """A number that is still to come was given by a server that has been emptied: then everything here is new."""
-        async with guarded():
-            newest = int(await self._redis.get(keys.MAILBOX_COUNTER) or 0)
+        newest = int(await command(self._redis, "GET", keys.MAILBOX_COUNTER) or 0)
         return since if since <= newest else 0
 
     async def _newest(self, wanted: Callable[[Summary], bool], since: int) -> tuple[Summary | None, int]:
@@ -121,10 +113,9 @@ class MailboxStore:
 async def _heard(arrivals: PubSub, deadline: float) -> bool:
     """False when the time is over. A renewed subscription counts as news: mail may have come while it was down."""
     while (left_s := deadline - asyncio.get_running_loop().time()) > 0:
-        async with guarded(left_s + CALL_TIMEOUT_S):
-            # With a timeout of its own, the read is not bound by the client's, which is for replies to commands.
-            if await arrivals.get_message(timeout=left_s) is not None:
-                return True
+        # With a timeout of its own, the read is not bound by the client's, which is for replies to commands.
+        if await answered(arrivals.get_message(timeout=left_s), left_s + CALL_TIMEOUT_S) is not None:
+            return True
     return False
 
 

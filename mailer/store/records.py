@@ -1,7 +1,13 @@
-"""How a job's record, payload and attempts are written on the queue server, in format version RECORD_VERSION. Pure."""
+"""How a job's record, payload and attempts are written on the queue server, in format version RECORD_VERSION. Pure.
 
-from collections.abc import Mapping
-from typing import Any
+Versions run side by side during a deploy, so a reader ignores keys it does not know. A newer version raises the format
+version only where an older one must not touch the job at all.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import orjson
 
@@ -23,6 +29,8 @@ from mailer.jobs import (
     Status,
     Stream,
 )
+
+T = TypeVar("T")
 
 
 def new_record(job: NewJob) -> dict[str, str | bytes]:
@@ -47,7 +55,7 @@ def new_record(job: NewJob) -> dict[str, str | bytes]:
 
 
 def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
-    """Raises RecordTooNew for a format that this version does not know."""
+    """Raises RecordTooNew for what only a newer version can have written: a greater `v`, or a word unknown here."""
     if int(raw[b"v"]) > RECORD_VERSION:
         raise RecordTooNew
     text = {name.decode(): value.decode() for name, value in raw.items()}
@@ -55,27 +63,42 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
     def milliseconds(name: str) -> int | None:
         return int(text[name]) if text.get(name) else None
 
-    return Job(
-        id=job_id,
-        version=int(text["v"]),
-        kind=text["kind"],
-        status=Status(text["status"]),
-        stream=Stream(text["stream"]),
-        created_at=int(text["created_at"]),
-        due_at=int(text["due_at"]),
-        template=text.get("template"),
-        template_version=text.get("template_version"),
-        event=Event(**orjson.loads(text["event"])) if "event" in text else None,
-        recipients=decode_recipients(text["recipients"]) if "recipients" in text else None,
-        recipients_from_source=text.get("recipients_from") == "source",
-        reason=Reason(text["reason"]) if text.get("reason") else None,
-        detail=text.get("detail") or None,
-        partial=text.get("partial") == "1",
-        attempts=int(text["attempts"]),
-        next_attempt_at=milliseconds("next_attempt_at"),
-        expires_at=milliseconds("expires_at"),
-        finished_at=milliseconds("finished_at"),
-    )
+    with _words_of_ours():
+        return Job(
+            id=job_id,
+            version=int(text["v"]),
+            kind=text["kind"],
+            status=Status(text["status"]),
+            stream=Stream(text["stream"]),
+            created_at=int(text["created_at"]),
+            due_at=int(text["due_at"]),
+            template=text.get("template"),
+            template_version=text.get("template_version"),
+            event=_known(Event, orjson.loads(text["event"])) if "event" in text else None,
+            recipients=decode_recipients(text["recipients"]) if "recipients" in text else None,
+            recipients_from_source=text.get("recipients_from") == "source",
+            reason=Reason(text["reason"]) if text.get("reason") else None,
+            detail=text.get("detail") or None,
+            partial=text.get("partial") == "1",
+            attempts=int(text["attempts"]),
+            next_attempt_at=milliseconds("next_attempt_at"),
+            expires_at=milliseconds("expires_at"),
+            finished_at=milliseconds("finished_at"),
+        )
+
+
+@contextmanager
+def _words_of_ours() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise RecordTooNew from error
+
+
+def _known(cls: type[T], item: Mapping[str, Any], **decoded: Any) -> T:
+    """A value of `cls` from the keys it knows; those that a newer version added are left alone."""
+    names = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # T is one of our dataclasses
+    return cls(**{**{name: value for name, value in item.items() if name in names}, **decoded})
 
 
 def encode_recipients(recipients: tuple[Recipient, ...]) -> bytes:
@@ -84,11 +107,13 @@ def encode_recipients(recipients: tuple[Recipient, ...]) -> bytes:
 
 def decode_recipients(raw: str) -> tuple[Recipient, ...]:
     return tuple(
-        Recipient(
-            address=Address(**item["address"]),
+        _known(
+            Recipient,
+            item,
+            address=_known(Address, item["address"]),
             field=Field(item["field"]),
             status=RecipientStatus(item["status"]),
-            reply=Reply(**item["reply"]) if item["reply"] else None,
+            reply=_known(Reply, item["reply"]) if item.get("reply") else None,
         )
         for item in orjson.loads(raw)
     )
@@ -100,14 +125,12 @@ def encode_payload(payload: Payload) -> bytes:
 
 def decode_payload(raw: bytes) -> Payload:
     item: dict[str, Any] = orjson.loads(raw)
-    return Payload(
-        data=item["data"],
-        subject=item["subject"],
-        html=item["html"],
-        text=item["text"],
-        sender=Address(**item["sender"]) if item["sender"] else None,
-        reply_to=tuple(Address(**address) for address in item["reply_to"]),
-        headers=tuple((name, value) for name, value in item["headers"]),
+    return _known(
+        Payload,
+        item,
+        sender=_known(Address, item["sender"]) if item.get("sender") else None,
+        reply_to=tuple(_known(Address, address) for address in item.get("reply_to", ())),
+        headers=tuple((name, value) for name, value in item.get("headers", ())),
     )
 
 
@@ -117,4 +140,5 @@ def encode_attempt(attempt: Attempt) -> bytes:
 
 def decode_attempt(raw: bytes) -> Attempt:
     item: dict[str, Any] = orjson.loads(raw)
-    return Attempt(**{**item, "phase": Phase(item["phase"]), "reply": Reply(**item["reply"])})
+    with _words_of_ours():
+        return _known(Attempt, item, phase=Phase(item["phase"]), reply=_known(Reply, item["reply"]))

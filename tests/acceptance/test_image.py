@@ -7,6 +7,7 @@ import sys
 import httpx
 
 from mailer import queue
+from mailer.server import parse_queue_url
 from mailer.store.connection import connect
 from tests.support.processes import ROOT, environment, free_port
 from tests.support.waiting import until
@@ -46,7 +47,7 @@ async def test_api_and_worker_start(queue_url: str) -> None:
     try:
         async with (
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as api,
-            connect(queue_url) as redis,
+            connect(parse_queue_url(queue_url)) as redis,
         ):
 
             async def both_up() -> bool:

@@ -9,6 +9,7 @@ from mailer import queue
 from mailer.addresses import Address
 from mailer.errors import QueueUnavailable
 from mailer.jobs import Event, NewJob, Payload, Recipient, Status, Stream
+from mailer.server import parse_queue_url
 from mailer.settings import Retention
 from mailer.store import keys
 from mailer.store.connection import RedisClient, connect
@@ -131,7 +132,7 @@ async def test_a_server_without_memory_accepts_nothing_of_a_job(store: JobStore,
 
 
 async def test_a_server_that_is_not_there_is_said_within_two_seconds() -> None:
-    async with connect("redis://127.0.0.1:1/0") as client:
+    async with connect(parse_queue_url("redis://127.0.0.1:1/0")) as client:
         store = JobStore(client, Retention(record_s=60, payload_s=60, failed_record_s=60, failed_payload_s=60))
         with pytest.raises(QueueUnavailable):
             async with asyncio.timeout(2):

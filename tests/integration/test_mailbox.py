@@ -12,6 +12,7 @@ import pytest
 
 from cli.mailbox import MAX_MESSAGE_BYTES, reply_on_purpose, serve_mailbox
 from mailer.errors import QueueUnavailable
+from mailer.server import parse_queue_url
 from mailer.store import keys
 from mailer.store.connection import RedisClient, connect
 from mailer.store.mailbox import KEPT, MailboxStore
@@ -111,7 +112,7 @@ class TestSending:
 
     async def test_without_the_queue_server_the_sender_is_asked_to_try_again(self, tmp_path: Path) -> None:
         async with (
-            connect(f"unix://{tmp_path}/nobody.sock") as away,
+            connect(parse_queue_url(f"unix://{tmp_path}/nobody.sock")) as away,
             serve_mailbox(MailboxStore(away), "127.0.0.1", 0) as server,
         ):
             with pytest.raises(aiosmtplib.SMTPDataError) as refused:
@@ -151,7 +152,7 @@ class TestKeeping:
         assert [item.subject for item in await mailbox.list(10, since=page[-1].number)] == ["4"]
 
     async def test_a_queue_server_that_is_away_is_named(self, tmp_path: Path) -> None:
-        async with connect(f"unix://{tmp_path}/nobody.sock") as away:
+        async with connect(parse_queue_url(f"unix://{tmp_path}/nobody.sock")) as away:
             with pytest.raises(QueueUnavailable):
                 await MailboxStore(away).wait(lambda _: True, timeout_s=5)
 
