@@ -1,4 +1,4 @@
-"""`make bench`: how long POST /jobs takes while the relay is down, and a start of dev mode. Real processes.
+"""`make bench`: how long POST /jobs takes while the relay is down. Real processes.
 
 Prints quantiles of 200 posts one after another, as the README's promise is about, and of 50 callers at once.
 """

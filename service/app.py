@@ -70,6 +70,7 @@ def _install_docs(app: FastAPI) -> None:
         components["schemas"] = {**openapi.component_schemas(), **components.get("schemas", {})}
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         schema["security"] = [{"key": []}]
+        openapi.complete(schema)
         return schema
 
     app.openapi = with_components  # type: ignore[method-assign]  # FastAPI's documented way to extend the schema

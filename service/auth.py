@@ -17,10 +17,11 @@ from service.settings import ServiceSettings, parse_api_keys
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
 OPEN_PREFIXES = ("/static/",)
-BROWSER_PREFIX = "/mailbox"
-"""Pages a browser opens by itself: there a key may also come as the password of HTTP Basic."""
+BROWSER_PREFIXES = ("/mailbox", "/jobs/")
+"""What a browser opens by itself, to read: there a key may also come as the password of HTTP Basic."""
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what is not a name to be addressed by
 ANONYMOUS = "anonymous"
 
 
@@ -37,7 +38,7 @@ class Gate:
         return cls(
             keys=parse_api_keys(settings.api_keys.get_secret_value()),
             is_open=settings.auth == "off",
-            hosts=LOOPBACK_NAMES | {settings.host},
+            hosts=LOOPBACK_NAMES | ({settings.host} - WILDCARDS),
         )
 
     def admit(self, path: str, headers: Headers) -> str:
@@ -98,7 +99,7 @@ def _presented_key(path: str, headers: Headers) -> str | None:
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value:
         return value.strip()
-    if scheme.lower() == "basic" and path.startswith(BROWSER_PREFIX):
+    if scheme.lower() == "basic" and path.startswith(BROWSER_PREFIXES):
         try:
             return base64.b64decode(value, validate=True).decode().partition(":")[2]
         except ValueError:  # no Base64 (binascii.Error), or not UTF-8 inside
@@ -108,6 +109,4 @@ def _presented_key(path: str, headers: Headers) -> str | None:
 
 def challenge(path: str) -> str:
     """The WWW-Authenticate of a 401 (RFC 9110 11.6.1)."""
-    return (
-        'Basic realm="Postroom mailbox: any name, the key as password"' if path.startswith(BROWSER_PREFIX) else "Bearer"
-    )
+    return 'Basic realm="Postroom: any name, the key as password"' if path.startswith(BROWSER_PREFIXES) else "Bearer"

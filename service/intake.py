@@ -11,8 +11,8 @@ import orjson
 
 from mailer.addresses import Address
 from mailer.catalogue import TemplateLibrary
-from mailer.errors import IdempotencyKeyReused, InvalidRequest
-from mailer.jobs import Event, NewJob
+from mailer.errors import IdempotencyKeyReused, InvalidRequest, Refused
+from mailer.jobs import NewJob
 from mailer.store.jobs import EnqueueRequest, Idempotency, JobStore, Verdict
 from service import bodies, mapping
 from service.schemas import EventSubmission, JobSubmission
@@ -43,13 +43,18 @@ class Intake:
 
     async def accept(self, body: dict[str, Any], owner: str, idempotency_key: str | None = None) -> Acceptance:
         """Accept a job or an event. A Refused leaves nothing behind; QueueUnavailable means: send it again."""
-        answer_id, jobs, own_key = self.prepare(body)
-        key = f"key {_checked_key(idempotency_key)}" if idempotency_key is not None else own_key
+        key = _hashed(f"key {_checked_key(idempotency_key)}") if idempotency_key is not None else _event_key(body)
+        fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest() if key else ""
+        try:
+            answer_id, jobs = self.prepare(body)
+        except Refused:
+            # What was accepted once stays accepted, whatever has become of its template since.
+            earlier = await self.store.earlier_answer(owner, key, fingerprint) if key else None
+            if earlier is None:
+                raise
+            return Acceptance(earlier, replayed=True)
         answer = orjson.dumps(_answer(answer_id, jobs))
-        idempotency = None
-        if key is not None:
-            fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
-            idempotency = Idempotency(owner, hashlib.sha256(key.encode()).hexdigest(), fingerprint, answer)
+        idempotency = Idempotency(owner, key, fingerprint, answer) if key else None
         (result,) = await self.store.enqueue([EnqueueRequest(jobs, idempotency)])
         if result.verdict is Verdict.REUSED:
             raise IdempotencyKeyReused("This idempotency key came with another body within the last 24 hours.")
@@ -58,19 +63,27 @@ class Intake:
             return Acceptance(result.answer, replayed=result.answer != answer)
         return Acceptance(answer, replayed=False)
 
-    def prepare(self, body: dict[str, Any]) -> tuple[str, tuple[NewJob, ...], str | None]:
-        """Check and map a body without writing anything: the answer's id, the jobs, the event's own idempotency key."""
+    def prepare(self, body: dict[str, Any]) -> tuple[str, tuple[NewJob, ...]]:
+        """Check and map a body without writing anything: the answer's id, and the jobs."""
         catalogue = self.templates.catalogue(self.monotonic())
         if "event" in body:
             submission = bodies.validate(EventSubmission, body)
             event, jobs = mapping.jobs_from(submission, catalogue, self.default_from)
-            return event.id, jobs, _event_key(submission, event)
+            return event.id, jobs
         job = mapping.job_from(bodies.validate(JobSubmission, body), catalogue, self.default_from)
-        return job.id, (job,), None
+        return job.id, (job,)
 
 
-def _event_key(submission: EventSubmission, event: Event) -> str | None:
-    return f"event {event.source}\n{event.id}" if submission.id and submission.source else None
+def _event_key(body: dict[str, Any]) -> str | None:
+    """An event's `source` and `id` say which one it is. Values of other types are refused later."""
+    source, event_id = body.get("source"), body.get("id")
+    if "event" in body and isinstance(source, str) and isinstance(event_id, str) and source and event_id:
+        return _hashed(f"event {source}\n{event_id}")
+    return None
+
+
+def _hashed(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _checked_key(key: str) -> str:

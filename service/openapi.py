@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from service import examples
 from service.problems import MEDIA_TYPE
 from service.schemas import EventSubmission, JobSubmission, Problem
 
@@ -9,34 +10,6 @@ DESCRIPTION = """
 Post a job, or just the event that happened. The answer comes in milliseconds; a worker fetches the data the mail needs,
 renders the template and hands the mail to the relay, again and again until it is sent or given up with a reason.
 """.strip()
-
-SUBMIT_EXAMPLES: dict[str, Any] = {
-    "event": {
-        "summary": "An event: templates decide what is sent to whom",
-        "value": {"event": "user.signed_up", "data": {"id": 42}},
-    },
-    "template": {
-        "summary": "A template that fetches what it needs",
-        "value": {"template": "receipt", "data": {"id": 1042}},
-    },
-    "template_to": {
-        "summary": "A template, with a recipient of your own",
-        "value": {
-            "template": "reset-password",
-            "to": ["Ada Lovelace <ada@example.com>"],
-            "data": {"id": 42, "reset_url": "https://app.example.com/reset/3f9a"},
-        },
-    },
-    "inline": {
-        "summary": "Inline content, sent as it is",
-        "value": {
-            "to": [{"email": "ada@example.com", "name": "Ada Lovelace"}],
-            "subject": "Your export is ready",
-            "text": "Hello Ada,\n\nyour export is ready.\n",
-            "html": "<p>Hello Ada,</p><p>your export is ready.</p>",
-        },
-    },
-}
 
 SUBMIT_BODY: dict[str, Any] = {
     "required": True,
@@ -48,27 +21,8 @@ SUBMIT_BODY: dict[str, Any] = {
                     {"$ref": "#/components/schemas/EventSubmission"},
                 ]
             },
-            "examples": SUBMIT_EXAMPLES,
+            "examples": examples.SUBMIT,
         }
-    },
-}
-
-ACCEPTED_EXAMPLES: dict[str, Any] = {
-    "event": {
-        "summary": "An event that one template answers",
-        "value": {
-            "id": "0b62c6fc2f0c4a6f9a3c6f2ab8a1f3f0",
-            "status": "queued",
-            "jobs": [
-                {
-                    "id": "7c1f0f3d2f4e4fd0a50c0f6cbbd6ff9e",
-                    "template": "welcome",
-                    "status": "queued",
-                    "recipients": None,
-                    "links": {"self": "/jobs/7c1f0f3d2f4e4fd0a50c0f6cbbd6ff9e"},
-                }
-            ],
-        },
     },
 }
 
@@ -76,6 +30,7 @@ _PROBLEMS = {
     400: "`malformed_json`, `naive_datetime`, `idempotency_key_invalid`",
     401: "`missing_key`, `invalid_key`",
     403: "`host_not_allowed`, `origin_not_allowed` (only without authentication)",
+    500: "`internal_error`",
     404: "`not_found`, `no_mail_yet`",
     413: "`payload_too_large`",
     415: "`unsupported_media_type`",
@@ -94,6 +49,20 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
         }
         for code in codes
     }
+
+
+def complete(schema: dict[str, Any]) -> None:
+    """What holds for every operation: its problems are problem+json, and its answer has a named example."""
+    for path in schema["paths"].values():
+        for operation in path.values():
+            responses: dict[str, Any] = operation["responses"]
+            more = problems(403, 500, *([422] if "422" in responses else []))
+            responses.update({str(code): response for code, response in more.items()})
+            for name, value in examples.ANSWERS.get(operation["operationId"], {}).items():
+                response = responses.get("200") or responses["202"]
+                response["content"]["application/json"].setdefault("examples", {})[name] = {"value": value}
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(unused, None)
 
 
 def component_schemas() -> dict[str, Any]:

@@ -44,7 +44,7 @@ class ServiceSettings(Settings):
     )
     auth: Literal["on", "off"] = Field(
         "on",
-        description="`off` opens the API to whoever reaches it, and answers only requests whose Host is loopback. "
-        "For development.",
+        description="`off` opens the API to whoever reaches it, and answers only requests whose Host is "
+        "loopback, or POSTROOM_HOST where that is one address. For development.",
     )
     max_body_mb: int = Field(10, ge=1, le=100, description="Largest request body, in MB (1,000,000 bytes).")

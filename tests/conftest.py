@@ -29,6 +29,7 @@ from worker.delivery import Deps
 from worker.fetch import Fetcher
 from worker.relays.pool import Pool
 from worker.relays.relay import relay_from
+from worker.relays.timeouts import Timeouts
 from worker.settings import WorkerProcessSettings
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -138,11 +139,11 @@ async def make_deps(
         hosts = [urlsplit(app_source.url).hostname or ""]
         client = await stack.enter_async_context(GuardedClient(hosts))
 
-        def make(*, smtp_url: str | None = None, **worker: str) -> Deps:
+        def make(*, smtp_url: str | None = None, timeouts: Timeouts | None = None, **worker: str) -> Deps:
             environ = {"POSTROOM_SMTP_URL": smtp_url or relay.url}
             environ |= {f"POSTROOM_{name.upper()}": value for name, value in worker.items()}
             settings = WorkerProcessSettings.load(environ)
-            pool = Pool(relay_from(settings))
+            pool = Pool(relay_from(settings), timeouts)
             stack.push_async_callback(pool.close)
             return Deps(
                 templates=library,

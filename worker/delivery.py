@@ -43,6 +43,8 @@ MISSING_GRACE_MS = 60_000
 """A 404 within this time of the job's due time is taken for a source behind its own event."""
 MISSING_AGAIN_S = 10.0
 EARLY_MS = 50
+LARGE_CHARS = 100_000
+"""Composing more than this would hold up the loop for over ten milliseconds."""
 HTTP_GONE = 410
 
 
@@ -132,7 +134,7 @@ async def attempt(job: Job, payload: Payload, deps: Deps, clock: Clock) -> Outco
         if template is not None and not is_wanted(template, variables):
             return Skipped("Its template's `when` says that there is nothing to send.")
         recipients = _recipients(job, template, variables)
-        mail = _compose(job, payload, template, variables, recipients, deps, clock)
+        mail = await _compose(job, payload, template, variables, recipients, deps, clock)
     except PostroomError as error:
         return _without_mail(job, error, clock)
     return await _hand_over(mail, deps)
@@ -163,10 +165,13 @@ def _recipients(job: Job, template: Template | None, variables: Mapping[str, Any
             return recorded
     if template is None:
         raise RenderingError("The job has no recipients.")
-    return distinct(render_recipients(template, variables))
+    found = distinct(render_recipients(template, variables))
+    if not found:
+        raise RenderingError(f"The template {template.name} names no recipients any more.")
+    return found
 
 
-def _compose(
+async def _compose(
     job: Job,
     payload: Payload,
     template: Template | None,
@@ -198,7 +203,9 @@ def _compose(
         headers=payload.headers,
     )
     still_open = tuple(item.address for item in recipients if item.status in OPEN_RECIPIENT)
-    return Mail(Envelope(deps.settings.return_path or sender, still_open, compose(message)), recipients)
+    size = len(content.html or "") + len(content.text or "")
+    composed = compose(message) if size < LARGE_CHARS else await asyncio.to_thread(compose, message)
+    return Mail(Envelope(deps.settings.return_path or sender, still_open, composed), recipients)
 
 
 async def _hand_over(mail: Mail, deps: Deps) -> Outcome:

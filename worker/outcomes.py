@@ -126,7 +126,7 @@ def _again(
             detail = "The next attempt would come after the time set by its author."
             ending = Ending(Status.EXPIRED, timing.ended_at, attempt, detail=detail)
         case GaveUp():
-            detail = f"Still deferred after {schedule.give_up_s:g} s, the limit of its stream: {outcome.reply.text}"
+            detail = f"Its stream keeps trying for {schedule.give_up_s:g} s, which are over: {outcome.reply.text}"
             ending = Ending(Status.FAILED, timing.ended_at, attempt, reason=Reason.GAVE_UP, detail=detail)
         case _:
             assert_never(decision)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from mailer.addresses import Address
 from mailer.errors import SettingsError
@@ -31,6 +31,15 @@ DEFAULT_BACKOFF: dict[Stream, BackoffSchedule] = {
 }
 
 
+def _with_defaults(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    defaults = {stream.value: schedule.model_dump() for stream, schedule in DEFAULT_BACKOFF.items()}
+    return {
+        name: {**defaults.get(name, {}), **given} if isinstance(given, dict) else given for name, given in value.items()
+    }
+
+
 class WorkerProcessSettings(Settings):
     """The worker."""
 
@@ -53,7 +62,7 @@ class WorkerProcessSettings(Settings):
         description="Domain of Message-IDs. Else the domain of the From address.",
     )
     worker_slots: int = Field(100, ge=1, le=1000, description="Jobs one worker process runs at a time.")
-    backoff: Annotated[dict[Stream, BackoffSchedule], FromJson] = Field(
+    backoff: Annotated[dict[Stream, BackoffSchedule], BeforeValidator(_with_defaults), FromJson] = Field(
         default_factory=dict,
         description="Backoff of a stream, as JSON, in seconds: "
         '`{"normal": {"base_s": 30, "cap_s": 900, "give_up_s": 259200}}`. What is left out keeps its default.',

@@ -119,6 +119,12 @@ class JobStore:
             for reply in cast(list[list[bytes]], replies)
         ]
 
+    async def earlier_answer(self, owner: str, key: str, fingerprint: str) -> bytes | None:
+        """What was answered to the same request before, if it came with this idempotency key."""
+        found = await command(self._redis, "HMGET", keys.idempotency(owner, key), "fingerprint", "answer")
+        answer: bytes | None = found[1] if found[0] == fingerprint.encode() else None
+        return answer
+
     async def load(self, job_id: str) -> LoadedJob | None:
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(keys.job(job_id))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from mailer.errors import InvalidRequest
 from service.bodies import read_json
 from service.dependencies import IntakeDep, JobsDep, OwnerDep
-from service.openapi import ACCEPTED_EXAMPLES, SUBMIT_BODY, problems
+from service.openapi import SUBMIT_BODY, problems
 from service.schemas import Accepted, JobOut
 from service.views import show_job
 
@@ -25,7 +25,6 @@ router = APIRouter(tags=["jobs"])
         202: {
             "model": Accepted,
             "description": "Accepted: recorded and queued. Nothing is lost from here on.",
-            "content": {"application/json": {"examples": ACCEPTED_EXAMPLES}},
             "headers": {
                 "Location": {"description": "Where to read the job.", "schema": {"type": "string"}},
                 "Idempotency-Replayed": {"description": "`true`: an earlier answer.", "schema": {"type": "string"}},

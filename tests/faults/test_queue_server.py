@@ -43,6 +43,32 @@ async def is_sent(api: httpx.AsyncClient, location: str) -> bool:
     return await status_of(api, location) == "sent"
 
 
+async def test_a_mail_that_was_sent_while_the_server_was_away_is_recorded_and_not_sent_again(
+    relay: ScriptedRelay, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    hold, at_dot = asyncio.Event(), asyncio.Event()
+    relay.before_dot = lambda: hold_until(at_dot, hold)
+    async with AsyncExitStack() as servers:
+        server = await servers.enter_async_context(embedded_server(tmp_path))
+        env = settings(server.url, relay)
+        async with api_process(env, log) as api, worker_process(env, log) as worker:
+            location = (await api.post("/jobs", json=INLINE)).headers["location"]
+            await asyncio.wait_for(at_dot.wait(), 15)
+            os.kill(server.pid, signal.SIGKILL)
+            hold.set()
+            await asyncio.sleep(11)  # the fault itself: longer than a short restart
+            await servers.enter_async_context(embedded_server(tmp_path))
+            await until(lambda: is_sent(api, location), what="the record of the mail", within_s=30)
+            assert worker.returncode is None, log.read_text()
+    assert len(relay.received) == 1
+
+
+async def hold_until(reached: asyncio.Event, go_on: asyncio.Event) -> None:
+    reached.set()
+    await go_on.wait()
+
+
 async def test_a_worker_rides_out_a_restart_of_the_server(relay: ScriptedRelay, tmp_path: Path) -> None:
     log = tmp_path / "log"
     async with AsyncExitStack() as servers:  # the servers end after the processes that stand on them

@@ -8,10 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
 from mailer.settings import MailerSettings
 from mailer.store.connection import RedisClient
+from service.examples import ANSWERS
+from service.mailbox_schemas import MailOut, MailPage, MailSummary
+from service.routes.health import Health, Readiness
+from service.schemas import Accepted, JobOut
 from tests.conftest import TEMPLATES, served
 
 EVENT = {"event": "user.signed_up", "data": {"id": 42}}
@@ -103,6 +107,26 @@ class TestIdempotency:
     async def test_a_refused_request_leaves_the_key_free(self, api: httpx.AsyncClient) -> None:
         assert (await post(api, {**INLINE, "to": []}, Idempotency_Key="k1")).status_code == 422
         assert (await post(api, INLINE, Idempotency_Key="k1")).status_code == 202
+
+    async def test_what_was_accepted_stays_accepted_when_its_template_is_gone(
+        self, redis: RedisClient, mailer_settings: MailerSettings, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "note"
+        folder.mkdir()
+        (folder / "template.toml").write_text('to = { email = "a@example.com" }\nevents = ["noted"]')
+        (folder / "subject.txt").write_text("Hi")
+        (folder / "body.txt").write_text("Hi")
+        settings = mailer_settings.model_copy(update={"templates_dir": tmp_path})
+        event = {"event": "noted", "id": "e1", "source": "/app"}
+        async with served(settings, auth="off") as api:
+            first = await post(api, event)
+        (folder / "body.txt").write_text("{{ oops")
+        async with served(settings, auth="off") as api:
+            again = await post(api, event)
+            assert (again.status_code, again.content) == (202, first.content)
+            assert again.headers["idempotency-replayed"] == "true"
+            assert_problem(await post(api, {**event, "id": "e2"}), 503, "template_broken")
+        assert await redis.zcard("arq:queue") == 1
 
     async def test_a_key_that_is_none_is_named(self, api: httpx.AsyncClient) -> None:
         assert_problem(await post(api, INLINE, Idempotency_Key="a b"), 400, "idempotency_key_invalid")
@@ -295,6 +319,7 @@ class TestKeys:
         async with served(mailer_settings, api_keys=f"shop:{self.KEY}") as api:
             assert (await api.get("/mailbox")).headers["www-authenticate"].startswith("Basic")
             assert (await api.get("/mailbox", auth=("any", self.KEY))).status_code == 200
+            assert (await api.get("/jobs/unknown", auth=("any", self.KEY))).status_code == 404  # linked to from there
             assert (await api.post("/jobs", json=INLINE, auth=("any", self.KEY))).status_code == 401
 
     async def test_without_authentication_only_loopback_names_are_answered(self, api: httpx.AsyncClient) -> None:
@@ -356,6 +381,36 @@ class TestDocs:
         assert len(examples) >= 4
         for example in examples.values():
             assert (await post(api, example["value"])).status_code == 202, example
+
+    async def test_every_operation_tells_problems_as_problem_json_and_shows_an_answer(
+        self, api: httpx.AsyncClient
+    ) -> None:
+        schema = (await api.get("/openapi.json")).json()
+        for path in schema["paths"].values():
+            for operation in path.values():
+                for code, response in operation["responses"].items():
+                    if int(code) >= 400 and operation["operationId"] != "readyz":
+                        assert list(response["content"]) == ["application/problem+json"], (operation, code)
+                answer = next(response for code, response in operation["responses"].items() if code < "300")
+                shown = answer["content"].get("application/json")
+                assert shown is None or shown.get("examples"), operation["operationId"]
+
+    @pytest.mark.parametrize(
+        ("operation", "model"),
+        [
+            ("submit", Accepted),
+            ("getJob", JobOut),
+            ("listMail", MailPage),
+            ("waitForMail", MailSummary),
+            ("getMail", MailOut),
+            ("healthz", Health),
+            ("readyz", Readiness),
+        ],
+    )
+    def test_every_example_of_an_answer_has_the_answers_shape(self, operation: str, model: type[BaseModel]) -> None:
+        for example in ANSWERS[operation].values():
+            shown = model.model_validate(example).model_dump(mode="json", by_alias=True)
+            assert shown == example
 
     async def test_every_reference_of_the_schema_leads_somewhere(self, api: httpx.AsyncClient) -> None:
         text = (await api.get("/openapi.json")).text

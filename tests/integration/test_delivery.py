@@ -1,5 +1,6 @@
 """A job's life at the worker: real queue server, real SMTP conversation, real source."""
 
+import asyncio
 import email
 import email.policy
 import ssl
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
+from arq.worker import Retry
 
 from mailer.catalogue import TemplateLibrary
 from mailer.http import GuardedClient
@@ -18,10 +20,12 @@ from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
 from tests.integration.conftest import Run
-from tests.support.smtp import DROP, ScriptedRelay, scripted_relay
+from tests.support.smtp import DROP, HANG, ScriptedRelay, scripted_relay
 from tests.support.source import Application
+from worker import tasks
 from worker.delivery import deliver
 from worker.fetch import Fetcher
+from worker.relays.timeouts import Timeouts
 
 Send = Callable[[dict[str, Any]], Awaitable[JobView]]
 EVENT = {"event": "user.signed_up", "data": {"id": 42}}
@@ -126,6 +130,7 @@ async def test_a_job_that_reached_only_some_is_sent_in_part(send: Send, relay: S
         ("DATA", "451 4.3.0 Not now", Phase.DATA, 451),
         ("DATA", DROP, Phase.DATA, None),
         ("DOT", "452 4.3.1 Disk full", Phase.DATA, 452),
+        ("DOT", DROP, Phase.DATA, None),
     ],
 )
 async def test_what_may_pass_is_deferred(
@@ -140,6 +145,47 @@ async def test_what_may_pass_is_deferred(
     assert attempt.next_attempt_at is not None
     assert 15_000 <= attempt.next_attempt_at - attempt.at <= 40_000
     assert recipient_statuses(view)[0] in {RecipientStatus.DEFERRED, RecipientStatus.PENDING}
+
+
+@pytest.mark.parametrize(
+    ("moment", "phase"),
+    [
+        ("BANNER", Phase.CONNECT),
+        ("EHLO", Phase.CONNECT),
+        ("MAIL", Phase.MAIL),
+        ("RCPT", Phase.RCPT),
+        ("DATA", Phase.DATA),
+        ("DOT", Phase.DATA),
+    ],
+)
+async def test_a_relay_that_says_nothing_is_not_waited_for_without_end(
+    make_run: Callable[..., Run], relay: ScriptedRelay, moment: str, phase: Phase
+) -> None:
+    relay.script[moment] = [HANG]
+    run = make_run(timeouts=Timeouts(reply_s=0.2, command_s=0.2, data_s=0.2))
+    view = await run.once(await run.submit(TO_ONE))
+    assert view.job.status is Status.DEFERRED
+    assert (view.attempts[0].phase, view.attempts[0].reply.code) == (phase, None)
+
+
+async def test_a_reset_that_hangs_changes_nothing(make_run: Callable[..., Run], relay: ScriptedRelay) -> None:
+    relay.script |= {"RCPT": ["550 5.1.1 No", "250 ok"], "RSET": [HANG]}
+    run = make_run(timeouts=Timeouts(reset_s=0.2))
+    view = await run.once(await run.submit(TO_ONE))
+    assert (view.job.status, view.job.reason) == (Status.FAILED, Reason.REFUSED)
+    assert (await run.once(await run.submit(TO_ONE))).job.status is Status.SENT
+
+
+async def test_mails_that_wait_for_a_hanging_relay_are_deferred_together(
+    make_run: Callable[..., Run], relay: ScriptedRelay
+) -> None:
+    relay.script["BANNER"] = [HANG]
+    run = make_run(smtp_url=f"{relay.url}&connections=4", timeouts=Timeouts(connect_s=0.4, slot_s=0.5))
+    jobs = [await run.submit(TO_ONE) for _ in range(8)]
+    views = await asyncio.gather(*(run.once(job_id) for job_id in jobs))
+    assert {view.job.status for view in views} == {Status.DEFERRED}
+    assert {view.attempts[0].phase for view in views} == {Phase.CONNECT}
+    assert max(view.attempts[0].duration_ms for view in views) < 8 * 400  # not one after another
 
 
 @pytest.mark.parametrize(
@@ -380,6 +426,55 @@ async def test_with_starttls_and_auth(make_run: Callable[..., Run], authority: t
     assert view.job.status is Status.SENT, view.attempts
     assert [command.split()[0] for command in relay.commands[:4]] == ["EHLO", "STARTTLS", "EHLO", "AUTH"]
     assert relay.commands[3] == "AUTH PLAIN AGFkYQBzQGNyZXQ="
+
+
+async def test_with_tls_from_the_start_and_auth_login(make_run: Callable[..., Run], authority: trustme.CA) -> None:
+    relay = ScriptedRelay(extensions=["AUTH LOGIN"], tls=server_context(authority, "localhost"))
+    async with scripted_relay(relay, implicit_tls=True):
+        run = make_run(smtp_url=f"smtps://ada:s%40cret@localhost:{relay.port}")
+        view = await run.once(await run.submit(TO_ONE))
+        await run.deps.pool.close()
+    assert view.job.status is Status.SENT, view.attempts
+    assert relay.commands[1:3] == ["AUTH LOGIN YWRh", "c0BjcmV0"]
+
+
+async def test_a_host_that_cannot_be_a_name_waits_for_its_mend(make_run: Callable[..., Run]) -> None:
+    run = make_run(smtp_url="smtp://xn--a.example:587?tls=none")
+    view = await run.once(await run.submit(TO_ONE))
+    assert (view.job.status, view.attempts[0].phase) == (Status.DEFERRED, Phase.CONNECT)
+
+
+async def test_a_sender_that_is_refused_is_not_asked_for_twice(run: Run, relay: ScriptedRelay) -> None:
+    relay.script["MAIL"] = ["250 ok", "553 5.7.1 Sender not allowed"]
+    await run.once(await run.submit(TO_ONE))
+    view = await run.once(await run.submit(TO_ONE))
+    assert (view.job.status, relay.connections) == (Status.FAILED, 1)
+
+
+async def test_of_two_runs_at_once_the_later_leaves_the_deferred_job_in_the_queue(
+    run: Run, relay: ScriptedRelay
+) -> None:
+    relay.script["MAIL"] = ["451 4.3.0 Later"]
+    job_id = await run.submit(TO_ONE)
+    waits = await asyncio.gather(*(deliver(job_id, run.store, run.deps) for _ in range(2)))
+    assert all(wait is not None and 10 < wait <= 30 for wait in waits)
+    assert (await run.view(job_id)).job.attempts == 1
+
+
+async def test_a_job_of_a_newer_version_is_put_back(run: Run, redis: RedisClient) -> None:
+    ctx = {"store": run.store, "deps": run.deps}
+    for field, value in (("v", "2"), ("status", "unknown")):
+        job_id = await run.submit(TO_ONE)
+        await redis.hset(keys.job(job_id), field, value)
+        with pytest.raises(Retry):
+            await tasks.deliver(ctx, job_id)
+
+
+async def test_a_defect_never_makes_arq_drop_a_job(run: Run, redis: RedisClient) -> None:
+    job_id = await run.submit(TO_ONE)
+    await redis.set(keys.payload(job_id), "not JSON")
+    with pytest.raises(Retry):
+        await tasks.deliver({"store": run.store, "deps": run.deps}, job_id)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def environment(**settings: str) -> dict[str, str]:
     """This process's environment without its POSTROOM_* variables, with `redis_url=...` as POSTROOM_REDIS_URL."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("POSTROOM_")}
     own = {f"POSTROOM_{name.rstrip(chr(95)).upper()}": value for name, value in settings.items()}
-    return clean | {"PYTHONUNBUFFERED": "1"} | own
+    return clean | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)} | own
 
 
 @asynccontextmanager

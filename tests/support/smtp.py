@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -34,6 +34,8 @@ class ScriptedRelay:
     commands: list[str] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    before_dot: Callable[[], Awaitable[None]] | None = None
+    """Awaited when a mail is whole, before the relay answers."""
 
     def reply(self, moment: str, usual: str) -> str:
         replies = self.script.get(moment)
@@ -84,6 +86,9 @@ class _Conversation:
             await self.writer.start_tls(self.relay.tls)
 
     async def on_auth(self, command: str) -> None:
+        if command.upper().startswith("AUTH LOGIN"):
+            await self.say("AUTH LOGIN", "334 UGFzc3dvcmQ6")
+            self.relay.commands.append((await self.reader.readline()).decode().strip())
         await self.say("AUTH", "235 2.7.0 welcome")
 
     async def on_mail(self, command: str) -> None:
@@ -108,6 +113,8 @@ class _Conversation:
                 return
             lines.append(line.removeprefix(b"."))
         self.mail.content = b"".join(lines)
+        if self.relay.before_dot is not None:
+            await self.relay.before_dot()
         if self.relay.reply("DOT", "250").startswith("250"):
             self.relay.received.append(self.mail)
         await self.say("DOT", "250 2.0.0 queued as 4fXyz")
@@ -124,7 +131,9 @@ class _Conversation:
 
 
 @asynccontextmanager
-async def scripted_relay(relay: ScriptedRelay | None = None, port: int = 0) -> AsyncIterator[ScriptedRelay]:
+async def scripted_relay(
+    relay: ScriptedRelay | None = None, port: int = 0, *, implicit_tls: bool = False
+) -> AsyncIterator[ScriptedRelay]:
     relay = relay or ScriptedRelay()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -141,7 +150,7 @@ async def scripted_relay(relay: ScriptedRelay | None = None, port: int = 0) -> A
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=relay.tls if implicit_tls else None)
     relay.port = server.sockets[0].getsockname()[1]
     try:
         yield relay

@@ -122,7 +122,7 @@ def test_after_the_streams_time_the_job_gives_up(before, status, after, partial)
     ending = ended(job(*before, waited_s=7200), LOST)
     assert (ending.status, statuses(ending), ending.partial) == (status, after, partial)
     assert ending.reason == (Reason.GAVE_UP if status is Status.FAILED else None)
-    assert ending.detail == "Still deferred after 3600 s, the limit of its stream: Connection refused"
+    assert ending.detail == "Its stream keeps trying for 3600 s, which are over: Connection refused"
     assert ending.next_attempt_at is None
     assert ending.attempt.outcome == "deferred"
 

@@ -137,3 +137,26 @@ def test_the_content_of_a_mail_is_not_in_its_record():
     payload = Payload(data={"password": "hunter2"}, subject="hunter2", html="hunter2", text="hunter2")
     record = records.new_record(NewJob(id="0123", payload=payload, template="a", template_version="v"))
     assert b"hunter2" not in orjson.dumps({name: str(value) for name, value in record.items()})
+
+
+ATTEMPT = Attempt(1, at=1, duration_ms=2, phase=Phase.MAIL, outcome="deferred", reply=Reply(451, "later"))
+
+
+def test_keys_of_a_newer_version_are_left_alone():
+    attempt = orjson.loads(records.encode_attempt(ATTEMPT)) | {"conversation": ["EHLO"], "queue_id": "4fXyz"}
+    attempt["reply"]["lines"] = 2
+    assert records.decode_attempt(orjson.dumps(attempt)) == ATTEMPT
+    recipient = orjson.loads(records.encode_recipients((Recipient(Address("ada@example.com")),)))
+    recipient[0] |= {"bounced_at": 5}
+    assert records.decode_recipients(orjson.dumps(recipient).decode()) == (Recipient(Address("ada@example.com")),)
+    payload = orjson.loads(records.encode_payload(Payload(subject="Hi", text="Hi"))) | {"attachments": []}
+    assert records.decode_payload(orjson.dumps(payload)) == Payload(subject="Hi", text="Hi")
+
+
+@pytest.mark.parametrize(("key", "value"), [(b"v", b"2"), (b"status", b"unknown"), (b"stream", b"urgent")])
+def test_what_only_a_newer_version_can_have_written_is_told_apart(key, value):
+    record = {b"v": b"1", b"kind": b"mail", b"status": b"pending", b"stream": b"normal"}
+    record |= {b"created_at": b"1", b"due_at": b"1", b"attempts": b"0"}
+    assert records.decode_record("a", record).attempts == 0
+    with pytest.raises(RecordTooNew):
+        records.decode_record("a", record | {key: value})

@@ -15,14 +15,15 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from mailer.jobs import Phase
 from worker.relays.relay import Relay
+from worker.relays.timeouts import Timeouts
 from worker.relays.transaction import Envelope, Lost, Verdicts, transact
 
-CONNECT_TIMEOUT_S = 45.0
-REPLY_TIMEOUT_S = 30.0
 OPENING_AT_ONCE = 2
 MAILS_EACH = 100
 AGE_S = 300.0
 IDLE_S = 20.0
+TEMPORARY = 4
+"""First digit of a reply that may pass (RFC 5321 4.2.1)."""
 
 
 @dataclass(slots=True)
@@ -36,17 +37,27 @@ class _Connection:
 class Pool:
     """Hands mail to one relay. `close` when done."""
 
-    def __init__(self, relay: Relay, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, relay: Relay, timeouts: Timeouts | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.relay = relay
+        self._timeouts = timeouts or Timeouts()
         self._monotonic = monotonic
         self._idle: list[_Connection] = []
+        self._sweeper: asyncio.TimerHandle | None = None
         self._slots = asyncio.Semaphore(relay.connections)
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
         self._tls = ssl.create_default_context() if relay.tls != "none" else None
 
     async def send(self, envelope: Envelope) -> Verdicts:
         """Hand over one mail. Raises Lost when there was no connection, or it broke."""
-        async with self._slots:
+        try:
+            async with asyncio.timeout(self._timeouts.slot_s):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            text = f"None of {self.relay.connections} connections became free within {self._timeouts.slot_s:g} s"
+            raise Lost(Phase.CONNECT, text) from error
+        try:
             reused = self._take_idle()
             verdicts = await self._try_reused(reused, envelope) if reused is not None else None
             if verdicts is None:
@@ -54,21 +65,26 @@ class Pool:
                 verdicts = await self._use(connection, envelope)
                 self._keep(connection, verdicts)
             return verdicts
+        finally:
+            self._slots.release()
 
     async def close(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         while self._idle:
             self._part(self._idle.pop().client)
         await asyncio.sleep(0)  # lets the transports flush their QUIT
 
     async def _try_reused(self, connection: _Connection, envelope: Envelope) -> Verdicts | None:
-        """None where it ended at MAIL: relays drop or turn away a connection that is old or was used often."""
+        """None where it ended at MAIL and may be the connection's fault: relays drop or turn away (4xx) one that is old
+        or was used often. A 5xx there is about the sender, and asking again would not help."""
         try:
             verdicts = await self._use(connection, envelope)
         except Lost as error:
             if error.phase is Phase.MAIL:
                 return None
             raise
-        if verdicts.phase is Phase.MAIL:
+        if verdicts.phase is Phase.MAIL and (verdicts.decisive.code or 0) // 100 == TEMPORARY:
             self._part(connection.client)
             return None
         self._keep(connection, verdicts)
@@ -76,7 +92,7 @@ class Pool:
 
     async def _use(self, connection: _Connection, envelope: Envelope) -> Verdicts:
         try:
-            return await transact(connection.client, envelope)
+            return await transact(connection.client, envelope, self._timeouts)
         except BaseException:  # a cancelled conversation would pair replies with the wrong commands
             connection.client.close()
             raise
@@ -89,15 +105,29 @@ class Pool:
         worn = connection.mails >= MAILS_EACH or now - connection.opened_at >= AGE_S
         if verdicts.clean and not worn:
             self._idle.append(connection)
+            if self._sweeper is None:
+                self._sweeper = asyncio.get_running_loop().call_later(IDLE_S, self._sweep)
         else:
             self._part(connection.client)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long: last in, first out never comes to it by itself."""
+        now = self._monotonic()
+        for connection in [item for item in self._idle if not self._is_fresh(item, now)]:
+            self._idle.remove(connection)
+            self._part(connection.client)
+        self._sweeper = asyncio.get_running_loop().call_later(IDLE_S / 2, self._sweep) if self._idle else None
+
+    def _is_fresh(self, connection: _Connection, now: float) -> bool:
+        return (
+            connection.client.is_connected and now - connection.used_at < IDLE_S and now - connection.opened_at < AGE_S
+        )
 
     def _take_idle(self) -> _Connection | None:
         now = self._monotonic()
         while self._idle:
             connection = self._idle.pop()
-            fresh = now - connection.used_at < IDLE_S and now - connection.opened_at < AGE_S
-            if connection.client.is_connected and fresh:
+            if self._is_fresh(connection, now):
                 return connection
             self._part(connection.client)
         return None
@@ -107,14 +137,14 @@ class Pool:
         client = SMTP(
             hostname=relay.host,
             port=relay.port,
-            timeout=REPLY_TIMEOUT_S,
+            timeout=self._timeouts.reply_s,
             use_tls=relay.tls == "implicit",
             start_tls=relay.tls == "starttls",
             tls_context=self._tls,
             local_hostname=_local_hostname(),
         )
         try:
-            async with self._opening, asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(self._timeouts.connect_s), self._opening:
                 await client.connect()
                 if client.is_ehlo_or_helo_needed:
                     await client.ehlo()
@@ -122,9 +152,11 @@ class Pool:
         except SMTPResponseException as error:
             client.close()
             raise Lost(Phase.CONNECT, error.message, error.code if error.code > 0 else None) from error
-        except (SMTPException, OSError) as error:  # ssl.SSLError and TimeoutError are OSErrors
+        except (SMTPException, OSError, ValueError) as error:
+            # ssl.SSLError and TimeoutError are OSErrors; a host that cannot be a name is a ValueError.
             client.close()
-            raise Lost(Phase.CONNECT, str(error) or type(error).__name__) from error
+            text = str(error) or f"Not connected within {self._timeouts.connect_s:g} s"
+            raise Lost(Phase.CONNECT, text) from error
         except BaseException:
             client.close()  # aiosmtplib holds its connect lock until then
             raise

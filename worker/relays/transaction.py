@@ -8,11 +8,7 @@ from aiosmtplib import SMTP, SMTPDataError, SMTPException
 from mailer.addresses import Address
 from mailer.jobs import Phase, Reply
 from worker.relays.replies import reply_of
-
-COMMAND_TIMEOUT_S = 60.0
-DATA_TIMEOUT_S = 600.0
-"""From the final dot to the reply: RFC 5321 4.5.3.2.6. A shorter one makes duplicates."""
-RSET_TIMEOUT_S = 10.0
+from worker.relays.timeouts import Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,7 @@ class Lost(Exception):
         self.reply = reply_of(code, text)
 
 
-async def transact(client: SMTP, envelope: Envelope) -> Verdicts:
+async def transact(client: SMTP, envelope: Envelope, timeouts: Timeouts) -> Verdicts:
     """Hand over one mail. Raises Lost when the connection breaks; a refusal is a value."""
     options: tuple[bytes, ...] = ()
     if envelope.needs_smtputf8:
@@ -54,19 +50,19 @@ async def transact(client: SMTP, envelope: Envelope) -> Verdicts:
             reply = Reply(553, "An address needs SMTPUTF8, which this relay does not offer.", "5.6.7")
             return _all(Phase.MAIL, reply, envelope, clean=True)
         options = (b"BODY=8BITMIME", b"SMTPUTF8")
-    mail = await _command(client, Phase.MAIL, b"MAIL", b"FROM:" + _path(envelope.sender), *options)
+    mail = await _command(client, timeouts.command_s, Phase.MAIL, b"MAIL", b"FROM:" + _path(envelope.sender), *options)
     if not _accepted(mail):
-        return _all(Phase.MAIL, mail, envelope, clean=await _reset(client))
+        return _all(Phase.MAIL, mail, envelope, clean=await _reset(client, timeouts))
     replies = {
-        address.email: await _command(client, Phase.RCPT, b"RCPT", b"TO:" + _path(address))
+        address.email: await _command(client, timeouts.command_s, Phase.RCPT, b"RCPT", b"TO:" + _path(address))
         for address in envelope.recipients
     }
     refusals = [reply for reply in replies.values() if not _accepted(reply)]
     if len(refusals) == len(replies):
-        return Verdicts(Phase.RCPT, refusals[0], replies, clean=await _reset(client))
-    data = await _data(client, envelope.content)
+        return Verdicts(Phase.RCPT, refusals[0], replies, clean=await _reset(client, timeouts))
+    data = await _data(client, envelope.content, timeouts)
     replies = {email: data if _accepted(reply) else reply for email, reply in replies.items()}
-    clean = _accepted(data) or await _reset(client)
+    clean = _accepted(data) or await _reset(client, timeouts)
     if refusals and _accepted(data):
         return Verdicts(Phase.RCPT, refusals[0], replies, clean)
     return Verdicts(Phase.DATA, data, replies, clean)
@@ -84,17 +80,17 @@ def _all(phase: Phase, reply: Reply, envelope: Envelope, *, clean: bool) -> Verd
     return Verdicts(phase, reply, {address.email: reply for address in envelope.recipients}, clean)
 
 
-async def _command(client: SMTP, phase: Phase, *words: bytes) -> Reply:
+async def _command(client: SMTP, timeout_s: float, phase: Phase, *words: bytes) -> Reply:
     try:
-        response = await client.execute_command(*words, timeout=COMMAND_TIMEOUT_S)
+        response = await client.execute_command(*words, timeout=timeout_s)
     except (SMTPException, OSError) as error:
         raise Lost(phase, str(error) or type(error).__name__) from error
     return reply_of(response.code, response.message)
 
 
-async def _data(client: SMTP, content: bytes) -> Reply:
+async def _data(client: SMTP, content: bytes, timeouts: Timeouts) -> Reply:
     try:
-        response = await client.data(content, timeout=DATA_TIMEOUT_S)
+        response = await client.data(content, timeout=timeouts.data_s)
     except SMTPDataError as error:
         if error.code > 0:
             return reply_of(error.code, error.message)
@@ -104,10 +100,10 @@ async def _data(client: SMTP, content: bytes) -> Reply:
     return reply_of(response.code, response.message)
 
 
-async def _reset(client: SMTP) -> bool:
+async def _reset(client: SMTP, timeouts: Timeouts) -> bool:
     """After a refusal. Whether it worked never changes the outcome, only whether the connection is used again."""
     try:
-        response = await client.execute_command(b"RSET", timeout=RSET_TIMEOUT_S)
+        response = await client.execute_command(b"RSET", timeout=timeouts.reset_s)
     except (SMTPException, OSError):
         return False
     return response.code == 250  # noqa: PLR2004 - RFC 5321 4.1.1.5
