@@ -7,7 +7,10 @@ from typing import Any
 
 import httpx
 
-from tests.support.processes import BIN, api_process, process, worker_process
+from cli.embedded import embedded_server
+from mailer.server import parse_queue_url
+from mailer.store.connection import connect
+from tests.support.processes import BIN, api_process, environment, process, worker_process
 from tests.support.smtp import ScriptedRelay, scripted_relay
 from tests.support.source import Application
 from tests.support.waiting import until
@@ -71,6 +74,22 @@ async def test_a_refused_recipient_fails_at_the_first_attempt(
         failed = await reached(api, location, "failed")
     assert (failed["reason"], failed["attempt_count"], failed["detail"]) == ("refused", 1, "No such user")
     assert failed["recipients"][0]["reply"] == {"code": 550, "enhanced": "5.1.1", "text": "No such user"}
+
+
+async def test_api_and_worker_read_a_password_alike(relay: ScriptedRelay, tmp_path: Path, log: Path) -> None:
+    async with embedded_server(tmp_path) as server:
+        async with connect(parse_queue_url(server.url)) as redis:
+            await redis.config_set("requirepass", "p@ss/w:rd")
+        env = environment(
+            redis_url=server.url.replace("unix://", "unix://:p%40ss%2Fw%3Ard@"),
+            smtp_url=relay.url,
+            from_="hello@postroom.example",
+            auth="off",
+        )
+        async with api_process(env, log) as api, worker_process(env, log):
+            mail = {"to": ["ada@example.com"], "subject": "Hello", "text": "Hi"}
+            await reached(api, (await api.post("/jobs", json=mail)).headers["location"], "sent")
+    assert len(relay.received) == 1
 
 
 async def test_arq_finds_the_worker_healthy(settings: dict[str, str], log: Path) -> None:
