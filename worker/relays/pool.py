@@ -21,7 +21,6 @@ from worker.relays.transaction import Envelope, Lost, Verdicts, transact
 OPENING_AT_ONCE = 2
 MAILS_EACH = 100
 AGE_S = 300.0
-IDLE_S = 20.0
 TEMPORARY = 4
 """First digit of a reply that may pass (RFC 5321 4.2.1)."""
 
@@ -106,7 +105,7 @@ class Pool:
         if verdicts.clean and not worn:
             self._idle.append(connection)
             if self._sweeper is None:
-                self._sweeper = asyncio.get_running_loop().call_later(IDLE_S, self._sweep)
+                self._sweeper = asyncio.get_running_loop().call_later(self._timeouts.idle_s, self._sweep)
         else:
             self._part(connection.client)
 
@@ -116,11 +115,15 @@ class Pool:
         for connection in [item for item in self._idle if not self._is_fresh(item, now)]:
             self._idle.remove(connection)
             self._part(connection.client)
-        self._sweeper = asyncio.get_running_loop().call_later(IDLE_S / 2, self._sweep) if self._idle else None
+        self._sweeper = (
+            asyncio.get_running_loop().call_later(self._timeouts.idle_s / 2, self._sweep) if self._idle else None
+        )
 
     def _is_fresh(self, connection: _Connection, now: float) -> bool:
         return (
-            connection.client.is_connected and now - connection.used_at < IDLE_S and now - connection.opened_at < AGE_S
+            connection.client.is_connected
+            and now - connection.used_at < self._timeouts.idle_s
+            and now - connection.opened_at < AGE_S
         )
 
     def _take_idle(self) -> _Connection | None:

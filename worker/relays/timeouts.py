@@ -18,3 +18,5 @@ class Timeouts:
     data_s: float = 600.0
     """From DATA to the verdict: RFC 5321 4.5.3.2.6 asks for ten minutes after the final dot. Less makes duplicates."""
     reset_s: float = 10.0
+    idle_s: float = 20.0
+    """How long an open connection is kept for the next mail."""
