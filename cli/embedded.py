@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from cli.children import end_with_parent, stop
 from mailer.errors import QueueUnavailable, SettingsError
@@ -108,7 +109,7 @@ async def embedded_server(data_dir: Path) -> AsyncIterator[Embedded]:
         start_new_session=True,
         preexec_fn=end_with_parent,
     )
-    url = f"unix://{path}"
+    url = f"unix://{quote(str(path))}"
     try:
         await _wait_until_ready(url, process, folder)
         yield Embedded(engine, url, folder, process.pid)

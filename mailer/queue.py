@@ -40,6 +40,8 @@ def blob(job_id: str, enqueue_time_ms: int) -> bytes:
 def arq_settings(server: QueueServer) -> RedisSettings:
     """arq's form of the address, riding out an absence of the server of about half a minute.
 
+    A command that was under way when the server left is tried for longer, up to some minutes.
+
     arq repeats no command by itself: one cut connection would end the worker.
     """
     return RedisSettings(

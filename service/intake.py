@@ -11,7 +11,15 @@ import orjson
 
 from mailer.addresses import Address
 from mailer.catalogue import TemplateLibrary
-from mailer.errors import IdempotencyKeyReused, InvalidRequest, Refused
+from mailer.errors import (
+    IdempotencyKeyReused,
+    InvalidRequest,
+    QueueUnavailable,
+    Refused,
+    TemplateUnavailable,
+    UnknownEvent,
+    UnknownTemplate,
+)
 from mailer.jobs import NewJob
 from mailer.store.jobs import EnqueueRequest, Idempotency, JobStore, Verdict
 from service import bodies, mapping
@@ -47,9 +55,9 @@ class Intake:
         fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest() if key else ""
         try:
             answer_id, jobs = self.prepare(body)
-        except Refused:
+        except Refused as refusal:
             # What was accepted once stays accepted, whatever has become of its template since.
-            earlier = await self.store.earlier_answer(owner, key, fingerprint) if key else None
+            earlier = await self._earlier(owner, key, fingerprint, refusal) if key else None
             if earlier is None:
                 raise
             return Acceptance(earlier, replayed=True)
@@ -62,6 +70,14 @@ class Intake:
             # The same ids come back when only the reply to our own call was lost: that is no replay.
             return Acceptance(result.answer, replayed=result.answer != answer)
         return Acceptance(answer, replayed=False)
+
+    async def _earlier(self, owner: str, key: str, fingerprint: str, refusal: Refused) -> bytes | None:
+        try:
+            return await self.store.earlier_answer(owner, key, fingerprint)
+        except QueueUnavailable:
+            if isinstance(refusal, TemplateUnavailable | UnknownTemplate | UnknownEvent):
+                raise  # it may have been accepted: send it again
+            raise refusal from None
 
     def prepare(self, body: dict[str, Any]) -> tuple[str, tuple[NewJob, ...]]:
         """Check and map a body without writing anything: the answer's id, and the jobs."""

@@ -31,18 +31,22 @@ from worker.fetch import Fetcher
 from worker.outcomes import Deferred, Expired, Failed, HandedOver, Outcome, Skipped, Timing, conclude
 from worker.relays.pool import Pool
 from worker.relays.replies import status_after
+from worker.relays.timeouts import Timeouts
 from worker.relays.transaction import Envelope, Lost
 from worker.settings import WorkerProcessSettings
 
 log = structlog.get_logger()
 
-ATTEMPT_DEADLINE_S = 780.0
-"""Longest attempt. With the time to record its end, it is shorter than arq's job_timeout, whose end would be final."""
+PREPARING_S = 60.0
+"""More than fetching (a deadline of its own) and rendering (the same, for each part) can take."""
+LONGEST_ATTEMPT_S = PREPARING_S + Timeouts().before_content_s + Timeouts().content_s
+"""With the time to record its end, it is shorter than arq's job_timeout, whose end would be final."""
 
 MISSING_GRACE_MS = 60_000
 """A 404 within this time of the job's due time is taken for a source behind its own event."""
 MISSING_AGAIN_S = 10.0
 EARLY_MS = 50
+LOOK_AGAIN_S = 1.0
 LARGE_CHARS = 100_000
 """Composing more than this would hold up the loop for over ten milliseconds."""
 HTTP_GONE = 410
@@ -104,21 +108,19 @@ async def deliver(job_id: str, store: JobStore, deps: Deps) -> float | None:
 
 
 async def _wait_of_the_other_run(job_id: str, store: JobStore) -> float | None:
-    """Two runs of one job ended; the other was first. If it deferred the job, its queue entry has to stay."""
+    """Two runs of one job ended; the other was first. If it deferred the job, its queue entry has to stay.
+
+    A short wait, for arq adds it to that of the other run; the next run looks at the record and waits for the rest.
+    """
     loaded = await store.load(job_id)
-    if loaded is None or loaded.job.status in FINAL:
-        return None
-    return max(0.001, ((loaded.job.next_attempt_at or loaded.server_time) - loaded.server_time) / 1000)
+    return None if loaded is None or loaded.job.status in FINAL else LOOK_AGAIN_S
 
 
 async def _guarded(job: Job, payload: Payload | None, deps: Deps, clock: Clock) -> Outcome:
     if payload is None:
         return Failed(Reason.INTERNAL, "Its content is no longer there.")
     try:
-        async with asyncio.timeout(ATTEMPT_DEADLINE_S):
-            return await attempt(job, payload, deps, clock)
-    except TimeoutError:
-        return Deferred(Phase.DATA, Reply(None, f"The attempt took longer than {ATTEMPT_DEADLINE_S:g} s"))
+        return await attempt(job, payload, deps, clock)
     except Exception as error:  # a defect ends the job with a reason; arq would drop it without a word
         log.error("job.crashed", exc_info=error)
         return Failed(Reason.INTERNAL, f"A defect of Postroom: {type(error).__name__}. The log has the details.")

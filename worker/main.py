@@ -19,7 +19,7 @@ from mailer.observability.logging import configure
 from mailer.settings import MailerSettings, unknown_variables
 from mailer.store.connection import connect
 from mailer.store.jobs import FINISH_PATIENCE_S, JobStore
-from worker.delivery import ATTEMPT_DEADLINE_S, Deps
+from worker.delivery import LONGEST_ATTEMPT_S, Deps
 from worker.fetch import Fetcher
 from worker.relays.pool import Pool
 from worker.relays.relay import relay_from
@@ -29,7 +29,7 @@ from worker.tasks import deliver
 log = structlog.get_logger()
 
 GRACE_S = 60
-JOB_TIMEOUT_S = int(ATTEMPT_DEADLINE_S + FINISH_PATIENCE_S) + 60
+JOB_TIMEOUT_S = int(LONGEST_ATTEMPT_S + FINISH_PATIENCE_S) + 60
 POLL_S = 0.1
 HEALTH_EVERY_S = 5
 

@@ -4,9 +4,9 @@ Versions run side by side during a deploy, so a reader ignores keys it does not 
 version only where an older one must not touch the job at all.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import orjson
@@ -31,6 +31,7 @@ from mailer.jobs import (
 )
 
 T = TypeVar("T")
+W = TypeVar("W", bound=StrEnum)
 
 
 def new_record(job: NewJob) -> dict[str, str | bytes]:
@@ -63,34 +64,33 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
     def milliseconds(name: str) -> int | None:
         return int(text[name]) if text.get(name) else None
 
-    with _words_of_ours():
-        return Job(
-            id=job_id,
-            version=int(text["v"]),
-            kind=text["kind"],
-            status=Status(text["status"]),
-            stream=Stream(text["stream"]),
-            created_at=int(text["created_at"]),
-            due_at=int(text["due_at"]),
-            template=text.get("template"),
-            template_version=text.get("template_version"),
-            event=_known(Event, orjson.loads(text["event"])) if "event" in text else None,
-            recipients=decode_recipients(text["recipients"]) if "recipients" in text else None,
-            recipients_from_source=text.get("recipients_from") == "source",
-            reason=Reason(text["reason"]) if text.get("reason") else None,
-            detail=text.get("detail") or None,
-            partial=text.get("partial") == "1",
-            attempts=int(text["attempts"]),
-            next_attempt_at=milliseconds("next_attempt_at"),
-            expires_at=milliseconds("expires_at"),
-            finished_at=milliseconds("finished_at"),
-        )
+    return Job(
+        id=job_id,
+        version=int(text["v"]),
+        kind=text["kind"],
+        status=_word(Status, text["status"]),
+        stream=_word(Stream, text["stream"]),
+        created_at=int(text["created_at"]),
+        due_at=int(text["due_at"]),
+        template=text.get("template"),
+        template_version=text.get("template_version"),
+        event=_known(Event, orjson.loads(text["event"])) if "event" in text else None,
+        recipients=decode_recipients(text["recipients"]) if "recipients" in text else None,
+        recipients_from_source=text.get("recipients_from") == "source",
+        reason=_word(Reason, text["reason"]) if text.get("reason") else None,
+        detail=text.get("detail") or None,
+        partial=text.get("partial") == "1",
+        attempts=int(text["attempts"]),
+        next_attempt_at=milliseconds("next_attempt_at"),
+        expires_at=milliseconds("expires_at"),
+        finished_at=milliseconds("finished_at"),
+    )
 
 
-@contextmanager
-def _words_of_ours() -> Iterator[None]:
+def _word(cls: type[W], text: str) -> W:
+    """A status, a stream or the like; one that is unknown here was written by a newer version."""
     try:
-        yield
+        return cls(text)
     except ValueError as error:
         raise RecordTooNew from error
 
@@ -111,8 +111,8 @@ def decode_recipients(raw: str) -> tuple[Recipient, ...]:
             Recipient,
             item,
             address=_known(Address, item["address"]),
-            field=Field(item["field"]),
-            status=RecipientStatus(item["status"]),
+            field=_word(Field, item["field"]),
+            status=_word(RecipientStatus, item["status"]),
             reply=_known(Reply, item["reply"]) if item.get("reply") else None,
         )
         for item in orjson.loads(raw)
@@ -140,5 +140,4 @@ def encode_attempt(attempt: Attempt) -> bytes:
 
 def decode_attempt(raw: bytes) -> Attempt:
     item: dict[str, Any] = orjson.loads(raw)
-    with _words_of_ours():
-        return _known(Attempt, item, phase=Phase(item["phase"]), reply=_known(Reply, item["reply"]))
+    return _known(Attempt, item, phase=_word(Phase, item["phase"]), reply=_known(Reply, item["reply"]))

@@ -14,12 +14,12 @@ ROOT = Path(__file__).parents[2]
 SHOW = """
 import json
 from worker import WorkerSettings as settings
-from worker.delivery import ATTEMPT_DEADLINE_S
+from worker.delivery import LONGEST_ATTEMPT_S
 own = {name: value for name, value in vars(settings).items() if not name.startswith("__")}
 plain = {name: value for name, value in own.items() if isinstance(value, bool | int | float | str | None)}
 calls = {name: f"{value.__module__}.{value.__name__}" for name, value in own.items() if callable(value)}
 functions = [function.name for function in settings.functions]
-print(json.dumps([sorted(own), plain, calls, functions, ATTEMPT_DEADLINE_S]))
+print(json.dumps([sorted(own), plain, calls, functions, LONGEST_ATTEMPT_S]))
 """
 
 

@@ -44,28 +44,34 @@ class Pool:
         self._monotonic = monotonic
         self._idle: list[_Connection] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._failure: Lost | None = None
+        self._failed_at = 0.0
         self._slots = asyncio.Semaphore(relay.connections)
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
         self._tls = ssl.create_default_context() if relay.tls != "none" else None
 
     async def send(self, envelope: Envelope) -> Verdicts:
         """Hand over one mail. Raises Lost when there was no connection, or it broke."""
+        talking = False
         try:
-            async with asyncio.timeout(self._timeouts.slot_s):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            text = f"None of {self.relay.connections} connections became free within {self._timeouts.slot_s:g} s"
-            raise Lost(Phase.CONNECT, text) from error
-        try:
-            reused = self._take_idle()
-            verdicts = await self._try_reused(reused, envelope) if reused is not None else None
-            if verdicts is None:
-                connection = await self._open()
-                verdicts = await self._use(connection, envelope)
+            async with asyncio.timeout(self._timeouts.before_content_s) as before_content, self._slots:
+                connection: _Connection | None = None
+                while connection is None:
+                    reused = self._take_idle()
+                    if reused is not None:
+                        talking = True
+                        verdicts = await self._try_reused(reused, envelope, before_content)
+                        if verdicts is not None:
+                            return verdicts
+                    talking = False
+                    connection = await self._open()
+                talking = True
+                verdicts = await self._use(connection, envelope, before_content)
                 self._keep(connection, verdicts)
-            return verdicts
-        finally:
-            self._slots.release()
+                return verdicts
+        except TimeoutError as error:
+            text = f"The content was not asked for within {self._timeouts.before_content_s:g} s"
+            raise Lost(Phase.RCPT if talking else Phase.CONNECT, text) from error
 
     async def close(self) -> None:
         if self._sweeper is not None:
@@ -74,11 +80,13 @@ class Pool:
             self._part(self._idle.pop().client)
         await asyncio.sleep(0)  # lets the transports flush their QUIT
 
-    async def _try_reused(self, connection: _Connection, envelope: Envelope) -> Verdicts | None:
+    async def _try_reused(
+        self, connection: _Connection, envelope: Envelope, before_content: asyncio.Timeout
+    ) -> Verdicts | None:
         """None where it ended at MAIL and may be the connection's fault: relays drop or turn away (4xx) one that is old
         or was used often. A 5xx there is about the sender, and asking again would not help."""
         try:
-            verdicts = await self._use(connection, envelope)
+            verdicts = await self._use(connection, envelope, before_content)
         except Lost as error:
             if error.phase is Phase.MAIL:
                 return None
@@ -89,9 +97,9 @@ class Pool:
         self._keep(connection, verdicts)
         return verdicts
 
-    async def _use(self, connection: _Connection, envelope: Envelope) -> Verdicts:
+    async def _use(self, connection: _Connection, envelope: Envelope, before_content: asyncio.Timeout) -> Verdicts:
         try:
-            return await transact(connection.client, envelope, self._timeouts)
+            return await transact(connection.client, envelope, self._timeouts, before_content)
         except BaseException:  # a cancelled conversation would pair replies with the wrong commands
             connection.client.close()
             raise
@@ -135,7 +143,21 @@ class Pool:
             self._part(connection.client)
         return None
 
-    async def _open(self) -> _Connection:
+    async def _open(self) -> _Connection | None:
+        """A new connection. None where one became free meanwhile; a failure is also that of those who waited for it."""
+        began_at = self._monotonic()
+        async with self._opening:
+            if self._idle:
+                return None
+            if self._failure is not None and self._failed_at >= began_at:
+                raise Lost(self._failure.phase, str(self._failure), self._failure.reply.code)
+            try:
+                return await self._connect()
+            except Lost as error:
+                self._failure, self._failed_at = error, self._monotonic()
+                raise
+
+    async def _connect(self) -> _Connection:
         relay = self.relay
         client = SMTP(
             hostname=relay.host,
@@ -147,7 +169,7 @@ class Pool:
             local_hostname=_local_hostname(),
         )
         try:
-            async with asyncio.timeout(self._timeouts.connect_s), self._opening:
+            async with asyncio.timeout(self._timeouts.connect_s):
                 await client.connect()
                 if client.is_ehlo_or_helo_needed:
                     await client.ehlo()

@@ -12,7 +12,8 @@ VARIABLE = "POSTROOM_SMTP_URL"
 DEFAULT_CONNECTIONS = 30
 MOST_CONNECTIONS = 1000
 _DEFAULT_PORTS = {"smtp": 587, "smtps": 465}
-HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})\.?)+\Z|[0-9A-Fa-f:.]+\Z")
+_LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z|[0-9A-Fa-f:.]+\Z")
 _OPTIONS = frozenset({"tls", "name", "connections"})
 
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 class Timeouts:
     """How long each part may take."""
 
-    slot_s: float = 300.0
-    """Waiting for one of the pool's connections to become free."""
+    before_content_s: float = 420.0
+    """Everything until the content is sent: waiting for a connection, opening one, MAIL, each RCPT, DATA."""
     connect_s: float = 45.0
-    """All of it: the wait for others that are being opened, TCP, banner, EHLO, TLS and AUTH."""
+    """TCP, banner, EHLO, TLS and AUTH together."""
     reply_s: float = 30.0
     """Each reply while connecting."""
     command_s: float = 60.0
-    """MAIL and RCPT."""
-    data_s: float = 600.0
-    """From DATA to the verdict: RFC 5321 4.5.3.2.6 asks for ten minutes after the final dot. Less makes duplicates."""
+    """MAIL, RCPT and DATA, each."""
+    content_s: float = 600.0
+    """From the content to the verdict. RFC 5321 4.5.3.2.6 asks for ten minutes: less makes duplicates."""
     reset_s: float = 10.0
     idle_s: float = 20.0
     """How long an open connection is kept for the next mail."""

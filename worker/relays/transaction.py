@@ -1,14 +1,20 @@
 """One mail on one open connection: MAIL, RCPT, DATA (RFC 5321 3.3), each recipient's reply kept apart."""
 
+import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aiosmtplib import SMTP, SMTPDataError, SMTPException
+from aiosmtplib import SMTP, SMTPException
 
 from mailer.addresses import Address
-from mailer.jobs import Phase, Reply
-from worker.relays.replies import reply_of
+from mailer.jobs import Phase, RecipientStatus, Reply
+from worker.relays.replies import reply_of, status_after
 from worker.relays.timeouts import Timeouts
+
+GO_AHEAD = 354
+_LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
+"""RFC 5321 4.5.2: a line that begins with a dot gets a second one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,11 @@ class Lost(Exception):
         self.reply = reply_of(code, text)
 
 
-async def transact(client: SMTP, envelope: Envelope, timeouts: Timeouts) -> Verdicts:
-    """Hand over one mail. Raises Lost when the connection breaks; a refusal is a value."""
+async def transact(client: SMTP, envelope: Envelope, timeouts: Timeouts, before_content: asyncio.Timeout) -> Verdicts:
+    """Hand over one mail. Raises Lost when the connection breaks; a refusal is a value.
+
+    `before_content` is the caller's deadline; it is lifted where the content begins, which has its own.
+    """
     options: tuple[bytes, ...] = ()
     if envelope.needs_smtputf8:
         if not client.supports_extension("smtputf8"):
@@ -60,7 +69,7 @@ async def transact(client: SMTP, envelope: Envelope, timeouts: Timeouts) -> Verd
     refusals = [reply for reply in replies.values() if not _accepted(reply)]
     if len(refusals) == len(replies):
         return Verdicts(Phase.RCPT, refusals[0], replies, clean=await _reset(client, timeouts))
-    data = await _data(client, envelope.content, timeouts)
+    data = await _data(client, envelope.content, timeouts, before_content)
     replies = {email: data if _accepted(reply) else reply for email, reply in replies.items()}
     clean = _accepted(data) or await _reset(client, timeouts)
     if refusals and _accepted(data):
@@ -88,13 +97,19 @@ async def _command(client: SMTP, timeout_s: float, phase: Phase, *words: bytes) 
     return reply_of(response.code, response.message)
 
 
-async def _data(client: SMTP, content: bytes, timeouts: Timeouts) -> Reply:
+async def _data(client: SMTP, content: bytes, timeouts: Timeouts, before_content: asyncio.Timeout) -> Reply:
+    go_ahead = await _command(client, timeouts.command_s, Phase.DATA, b"DATA")
+    if go_ahead.code != GO_AHEAD:
+        if status_after(go_ahead.code) is RecipientStatus.SENT:
+            raise Lost(Phase.DATA, f"Out of step: DATA was answered with {go_ahead.code} {go_ahead.text}")
+        return go_ahead
+    protocol = client.protocol
+    if protocol is None:
+        raise Lost(Phase.DATA, "The connection was lost before the content.")
+    before_content.reschedule(None)
     try:
-        response = await client.data(content, timeout=timeouts.data_s)
-    except SMTPDataError as error:
-        if error.code > 0:
-            return reply_of(error.code, error.message)
-        raise Lost(Phase.DATA, error.message) from error
+        protocol.write(_LEADING_DOT.sub(b"..", content) + b".\r\n")
+        response = await protocol.read_response(timeout=timeouts.content_s)
     except (SMTPException, OSError) as error:
         raise Lost(Phase.DATA, str(error) or type(error).__name__) from error
     return reply_of(response.code, response.message)
