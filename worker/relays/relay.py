@@ -44,7 +44,7 @@ def relay_from(settings: WorkerProcessSettings) -> Relay:
     if port == 0:
         raise SettingsError(f"{VARIABLE}: 0 is no port")
     if not parts.hostname or not HOST.match(parts.hostname):
-        raise SettingsError(f"{VARIABLE} names no host: write smtp://host:587")
+        raise SettingsError(f"{VARIABLE} names no host that can be one: write smtp://host:587")
     if parts.path not in {"", "/"} or parts.fragment or "@" in parts.query:
         raise SettingsError(f"{VARIABLE} has something after the port; percent-encode / ? # in user and password")
     options = _options(parts)
