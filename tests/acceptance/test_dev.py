@@ -215,7 +215,8 @@ async def test_a_killed_dev_mode_leaves_nothing_running(dev: Dev) -> None:
     async def all_gone() -> bool:
         return all(is_gone(pid) for pid in children)
 
-    await until(all_gone, what="the end of the children")
+    # The worker may look for its queue server, which was told to end as well, for half a minute before it gives up.
+    await until(all_gone, within_s=50, what="the end of the children")
 
 
 def is_gone(pid: int) -> bool:
