@@ -118,8 +118,8 @@ async def run_dev(environ: Mapping[str, str]) -> None:
         if not stop.is_set():
             _say_where(plan, queue_line, time.monotonic() - began)
             await _until_stopped(children, stop)
-        print("\nStopping: API, worker, mailbox, demo application, queue server ...", flush=True)  # noqa: T201 - a console
-    print("Stopped. The queue's data is kept.", flush=True)  # noqa: T201 - a console
+        print("\nStopping: API, worker, mailbox, demo application, queue server ...", flush=True)  # noqa: T201 - dev mode talks to a terminal
+    print("Stopped. The queue's data is kept.", flush=True)  # noqa: T201 - dev mode talks to a terminal
 
 
 @asynccontextmanager
@@ -185,7 +185,7 @@ def _say_where(plan: Plan, queue_line: str, seconds: float) -> None:
         "Try:  " + EXAMPLE.format(port=port),
         "Ctrl-C stops everything; what is queued stays.",
     ]
-    print("\n".join(lines), flush=True)  # noqa: T201 - a console
+    print("\n".join(lines), flush=True)  # noqa: T201 - dev mode talks to a terminal
 
 
 def _short(path: Path) -> Path:

@@ -14,6 +14,7 @@ from service.mailbox_view import read_mail, source_text
 from service.views import rfc3339
 
 MAX_SHOWN_CHARS = 200_000
+KILO = 1000
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -100,9 +101,9 @@ def ago(then: int, now: int) -> str:
 def shown_size(size: int | None) -> str:
     if size is None:
         return ""
-    if size < 1000:  # noqa: PLR2004 - a thousand
+    if size < KILO:
         return f"{size} B"
-    return f"{size / 1000:.0f} kB" if size < 999_500 else f"{size / 1_000_000:.1f} MB"  # noqa: PLR2004 - rounds to 1 MB
+    return f"{size / KILO:.0f} kB" if size < 999_500 else f"{size / 1_000_000:.1f} MB"  # noqa: PLR2004 - rounds to 1 MB
 
 
 def shown_name(address: ReadAddress | None) -> str:
