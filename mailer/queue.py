@@ -4,7 +4,9 @@ The blob carries one argument, the job's id. arq's own default is pickle, which 
 queue server run code in the worker: both sides use JSON.
 """
 
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import orjson
 from arq.connections import RedisSettings
@@ -13,6 +15,7 @@ from arq.jobs import serialize_job
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mailer.server import QueueServer
@@ -21,6 +24,9 @@ QUEUE = default_queue_name
 HEALTH_CHECK_KEY = QUEUE + health_check_key_suffix
 DELIVER = "deliver"
 """Name of the arq function that delivers a job."""
+
+PATIENCE_S = 25.0
+T = TypeVar("T")
 
 
 def serialize(value: dict[str, Any]) -> bytes:
@@ -37,10 +43,32 @@ def blob(job_id: str, enqueue_time_ms: int) -> bytes:
     return serialize_job(DELIVER, (job_id,), {}, None, enqueue_time_ms, serializer=serialize)
 
 
-def arq_settings(server: QueueServer) -> RedisSettings:
-    """arq's form of the address, riding out an absence of the server of about half a minute.
+class _Patience(Retry):
+    """Repeats for PATIENCE_S seconds in all. redis-py nests its retries, of the command and of the connecting in it, so
+    that counting alone would multiply: a worker told to stop would look for a dead server for a quarter of an hour."""
 
-    A command that was under way when the server left is tried for longer, up to some minutes.
+    def __init__(self) -> None:
+        super().__init__(ExponentialBackoff(cap=1, base=0.05), -1)
+        self._until: float | None = None
+
+    async def call_with_retry(self, do: Callable[[], Awaitable[T]], fail: Callable[[RedisError], Any]) -> T:
+        outermost = self._until is None
+        until = self._until = self._until or time.monotonic() + PATIENCE_S
+
+        async def fail_in_time(error: RedisError) -> None:
+            await fail(error)
+            if time.monotonic() > until:
+                raise error
+
+        try:
+            return await super().call_with_retry(do, fail_in_time)
+        finally:
+            if outermost:
+                self._until = None
+
+
+def arq_settings(server: QueueServer) -> RedisSettings:
+    """arq's form of the address, riding out an absence of the server of PATIENCE_S seconds.
 
     arq repeats no command by itself: one cut connection would end the worker.
     """
@@ -55,7 +83,7 @@ def arq_settings(server: QueueServer) -> RedisSettings:
         ssl_check_hostname=server.tls,
         conn_timeout=2,
         conn_retries=0,
-        retry=Retry(ExponentialBackoff(cap=1, base=0.05), 30),
+        retry=_Patience(),
         # OSError: redis-py lets a refused connection out of its retries unless it is named.
         retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
     )

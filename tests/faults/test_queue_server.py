@@ -84,3 +84,16 @@ async def test_a_worker_rides_out_a_restart_of_the_server(relay: ScriptedRelay, 
             await until(lambda: is_sent(api, second), what="the second mail")
             assert worker.returncode is None
     assert len(relay.received) == 2
+
+
+async def test_a_worker_that_is_stopped_ends_though_its_server_is_gone(relay: ScriptedRelay, tmp_path: Path) -> None:
+    async with AsyncExitStack() as servers:
+        server = await servers.enter_async_context(embedded_server(tmp_path))
+        env = settings(server.url, relay)
+        async with api_process(env, tmp_path / "log") as api, worker_process(env, tmp_path / "log") as worker:
+            location = (await api.post("/jobs", json=INLINE)).headers["location"]
+            await until(lambda: is_sent(api, location), what="a mail, so that the worker is at work")
+            os.kill(server.pid, signal.SIGKILL)
+            worker.terminate()
+            async with asyncio.timeout(45):  # the patience of mailer.queue, and some more
+                await worker.wait()
