@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 lock() {
     output=$1
     shift
-    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-        --no-emit-find-links --custom-compile-command "make lock" pyproject.toml "$@" --output-file "$output"
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --custom-compile-command "make lock" pyproject.toml "$@" --output-file "$output"
 }
 lock requirements/image.txt --group build
 lock requirements/run.txt --group build --extra dev -c requirements/image.txt

@@ -8,9 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from mailer.addresses import Address
 from mailer.errors import SettingsError
 from mailer.jobs import Stream
-from mailer.settings import SECRET_PREFIX, SOURCE_PREFIX, FromAddress, FromJson, Settings
+from mailer.settings import DAY_S, SECRET_PREFIX, SOURCE_PREFIX, FromAddress, FromJson, Settings
 
-DAY_S = 24 * 3600.0
 HOSTNAME_LIMIT = 253
 
 

@@ -25,7 +25,7 @@ REASON = {
     "type: ignore": re.compile(r"#\s*type:\s*ignore\[[a-z, -]+\]\s+#\s+\S"),
 }
 REGISTRY = re.compile(
-    r"--(?:extra-)?index-url[ =]+\S+|--find-links[ =]+\S+|\"resolved\":|_INDEX_URL\s*=|^\s*registry\s*="
+    r"--(?:extra-)?index[-]url[ =]+\S+|--find-links[ =]+\S+|\"resolved\":|_INDEX_URL\s*=|^\s*registry\s*="
     r"|https?://[^\s\"']*(?:/simple/|registry\.|files\.pythonhosted|artifactory|nexus)",
     re.MULTILINE,
 )
