@@ -12,6 +12,7 @@ from service.schemas import JobSubmission
 from worker.delivery import Clock, attempt
 from worker.main import open_deps
 from worker.outcomes import Outcome
+from worker.preparation import Frozen
 
 
 async def send_now(settings: MailerSettings, body: dict[str, Any]) -> Outcome:
@@ -22,7 +23,11 @@ async def send_now(settings: MailerSettings, body: dict[str, Any]) -> Outcome:
     now = time.time_ns() // 1_000_000
     async with AsyncExitStack() as stack:
         deps = await open_deps(stack)
-        return await attempt(_as_job(new, now), new.payload, deps, Clock(now, deps.monotonic))
+        return await attempt(_as_job(new, now), new.payload, deps, Clock(now, deps.monotonic), _go, Frozen())
+
+
+async def _go(*_: object) -> None:
+    """No queue, no journal: whoever waits at the console sees what became of the mail."""
 
 
 def _as_job(new: NewJob, now: int) -> Job:

@@ -8,6 +8,7 @@
     ├── HeaderError             a text cannot stand in a header of a mail: final
     │   └── AddressError        an address is not one valid mailbox
     ├── QueueUnavailable        the queue server did not answer in time
+    │   └── QueueRefused        it answered with an error: read-only, out of memory, failing disk, or our own mistake
     ├── CallFailed              an outgoing HTTP call got no answer, or was not allowed to be made
     ├── SourceMissing           a source says that what was asked for is not there
     ├── SourceUnavailable       a source did not answer usefully: try again later
@@ -76,6 +77,10 @@ class AddressError(HeaderError):
 
 class QueueUnavailable(PostroomError):
     """The queue server does not answer. Nothing was accepted; try again in a moment."""
+
+
+class QueueRefused(QueueUnavailable):
+    """The queue server answers with an error. Nothing was accepted."""
 
 
 class CallFailed(PostroomError):

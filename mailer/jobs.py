@@ -10,11 +10,17 @@ from typing import Any
 
 from mailer.addresses import Address
 
-RECORD_VERSION = 1
-"""Format of record and payload. A worker leaves alone what has a greater version than its own."""
+RECORD_VERSION = 2
+"""Format of record and payload. A worker leaves alone what has a greater version than its own. 2: leased and journaled,
+which a worker of version 1 knows nothing of."""
 
 ATTEMPTS_KEPT = 50
 """Only the newest attempts of a job are listed; `Job.attempts` counts all of them."""
+
+CRASHES_TO_QUARANTINE = 2
+"""A job whose worker died so often runs alone from then on, so that no neighbour is counted with it."""
+CRASHES_TO_POISON = 5
+"""A job whose worker died so often is failed."""
 
 
 class Status(StrEnum):
@@ -22,17 +28,21 @@ class Status(StrEnum):
 
     PENDING = "pending"
     DEFERRED = "deferred"
+    UNKNOWN = "unknown"
     SENT = "sent"
     FAILED = "failed"
     SKIPPED = "skipped"
     EXPIRED = "expired"
 
 
+OPEN = frozenset({Status.PENDING, Status.DEFERRED})
+"""A worker will go on with the job: it has a place in a queue. `unknown` has none, and is not final either."""
 FINAL = frozenset({Status.SENT, Status.FAILED, Status.SKIPPED, Status.EXPIRED})
 
 MOVES: dict[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.DEFERRED, *FINAL}),
-    Status.DEFERRED: frozenset({Status.DEFERRED, *FINAL}),
+    Status.PENDING: frozenset({Status.DEFERRED, Status.UNKNOWN, *FINAL}),
+    Status.DEFERRED: frozenset({Status.DEFERRED, Status.UNKNOWN, *FINAL}),
+    Status.UNKNOWN: frozenset({Status.SENT}),  # the answer that was thought lost came after all
     Status.SENT: frozenset(),
     Status.FAILED: frozenset(),
     Status.SKIPPED: frozenset(),
@@ -49,11 +59,20 @@ class Reason(StrEnum):
     MISSING_DATA = "missing_data"  # a source does not have what the mail needs
     INVALID_RECIPIENT = "invalid_recipient"  # what a source gave is no address
     GAVE_UP = "gave_up"  # the stream's time for trying is over
+    POISON = "poison"  # the worker died each time that it ran the job
     INTERNAL = "internal"  # a defect of Postroom: the log has the traceback
 
 
+class UnknownPolicy(StrEnum):
+    """What becomes of a mail whose answer was lost after the final dot: the relay may have it, or not."""
+
+    RESEND = "resend"  # once more after a minute, byte for byte the same; lost again: unknown
+    HOLD = "hold"  # unknown, until a person decides
+    ACCEPT = "accept"  # taken for sent: it may be a mail that never arrived
+
+
 class Stream(StrEnum):
-    """A lane with its own backoff."""
+    """A lane with its own queue and backoff, in the order in which workers look for work."""
 
     CRITICAL = "critical"
     NORMAL = "normal"
@@ -63,6 +82,7 @@ class Stream(StrEnum):
 class RecipientStatus(StrEnum):
     PENDING = "pending"
     DEFERRED = "deferred"
+    UNKNOWN = "unknown"
     SENT = "sent"
     FAILED = "failed"
 
@@ -86,7 +106,8 @@ class Phase(StrEnum):
     CONNECT = "connect"  # TCP, banner, EHLO, TLS and AUTH
     MAIL = "mail"
     RCPT = "rcpt"
-    DATA = "data"
+    DATA = "data"  # the command and the content
+    DOT = "dot"  # after the final dot: the relay may have taken the mail
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +139,16 @@ class Attempt:
     reply: Reply
     relay: str | None = None
     next_attempt_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalMark:
+    """Written just before the final dot, removed with the relay's answer. Found by a later run, it says that the answer
+    to this attempt was lost."""
+
+    relay: str
+    number: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +184,16 @@ class Job:
     next_attempt_at: int | None = None
     expires_at: int | None = None
     finished_at: int | None = None
+    unknown_policy: UnknownPolicy | None = None
+    unknown_outcomes: int = 0
+    """Attempts whose answer was lost after the final dot: as many more copies may have reached the relay."""
+    assumed: bool = False
+    """`sent` by policy, not by a relay's answer."""
+    crashes: int = 0
+    """How often a worker died while it ran the job, since a run that came to an end."""
+    journal: JournalMark | None = None
+    dated: int | None = None
+    """The mail's Date, once an attempt was journaled: any later copy has the same."""
     version: int = RECORD_VERSION
     kind: str = "mail"
 
@@ -186,6 +227,7 @@ class NewJob:
     recipients: tuple[Recipient, ...] | None = None
     delay_ms: int = 0
     expires_in_ms: int | None = None
+    unknown_policy: UnknownPolicy | None = None
 
 
 def distinct(recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:

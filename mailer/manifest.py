@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from mailer.addresses import Address
 from mailer.errors import TemplateError
-from mailer.jobs import Stream
+from mailer.jobs import Stream, UnknownPolicy
 from mailer.settings import FromAddress
 
 RESERVED = frozenset({"sources", "secrets", "event", "mail"})
@@ -85,6 +85,7 @@ class Manifest(_Table):
     preheader: str = ""
     layout: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
     stream: Stream = Stream.NORMAL
+    unknown_policy: UnknownPolicy | None = None
     expires_after: Annotated[Duration, Field(gt=0)] | None = None
     when: str | None = None
     delay: Duration = 0

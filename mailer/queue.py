@@ -1,32 +1,41 @@
-"""How our jobs look to arq: the function's name, the queue, the blob and its serializer pair.
+"""How our jobs look to arq: the function's name, the queues, the blob and its serializer pair.
 
 The blob carries one argument, the job's id. arq's own default is pickle, which would let anyone who can write to the
 queue server run code in the worker: both sides use JSON.
 """
 
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from arq.connections import RedisSettings
 from arq.constants import default_queue_name, health_check_key_suffix
-from arq.jobs import serialize_job
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from arq.jobs import DeserializationError, deserialize_job_raw, serialize_job
 
+from mailer.jobs import Stream
 from mailer.server import QueueServer
 
 QUEUE = default_queue_name
+QUEUES: dict[Stream, str] = {
+    Stream.CRITICAL: f"{QUEUE}:critical",
+    Stream.NORMAL: QUEUE,
+    Stream.BULK: f"{QUEUE}:bulk",
+}
+"""A queue for each stream, in the order in which workers look for work."""
+QUARANTINE = f"{QUEUE}:quarantine"
+"""Where jobs wait whose worker died twice: they run alone."""
 HEALTH_CHECK_KEY = QUEUE + health_check_key_suffix
 DELIVER = "deliver"
 """Name of the arq function that delivers a job."""
 
-PATIENCE_S = 25.0
-T = TypeVar("T")
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a blob asks for."""
+
+    function: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 def serialize(value: dict[str, Any]) -> bytes:
@@ -43,35 +52,20 @@ def blob(job_id: str, enqueue_time_ms: int) -> bytes:
     return serialize_job(DELIVER, (job_id,), {}, None, enqueue_time_ms, serializer=serialize)
 
 
-class _Patience(Retry):
-    """Repeats for PATIENCE_S seconds in all. redis-py nests its retries, of the command and of the connecting in it, so
-    that counting alone would multiply: a worker told to stop would look for a dead server for a quarter of an hour."""
-
-    def __init__(self) -> None:
-        super().__init__(ExponentialBackoff(cap=1, base=0.05), -1)
-        self._until: float | None = None
-
-    async def call_with_retry(self, do: Callable[[], Awaitable[T]], fail: Callable[[RedisError], Any]) -> T:
-        outermost = self._until is None
-        until = self._until = self._until or time.monotonic() + PATIENCE_S
-
-        async def fail_in_time(error: RedisError) -> None:
-            await fail(error)
-            if time.monotonic() > until:
-                raise error
-
-        try:
-            return await super().call_with_retry(do, fail_in_time)
-        finally:
-            if outermost:
-                self._until = None
+def read_blob(raw: bytes) -> Call | None:
+    """What a blob asks for; None where nobody here can read it."""
+    try:
+        content: tuple[Any, ...] = deserialize_job_raw(raw, deserializer=deserialize)
+    except DeserializationError:
+        return None
+    function, args, kwargs, *_ = content
+    if isinstance(function, str) and isinstance(args, list) and isinstance(kwargs, dict):
+        return Call(function, tuple(args), kwargs)
+    return None
 
 
 def arq_settings(server: QueueServer) -> RedisSettings:
-    """arq's form of the address, riding out an absence of the server of PATIENCE_S seconds.
-
-    arq repeats no command by itself: one cut connection would end the worker.
-    """
+    """arq's form of the address, for `arq --check`. The worker itself uses mailer.store."""
     return RedisSettings(
         host=server.host,
         port=server.port,
@@ -83,7 +77,4 @@ def arq_settings(server: QueueServer) -> RedisSettings:
         ssl_check_hostname=server.tls,
         conn_timeout=2,
         conn_retries=0,
-        retry=_Patience(),
-        # OSError: redis-py lets a refused connection out of its retries unless it is named.
-        retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
     )

@@ -6,6 +6,7 @@ environment by itself: it is handed in.
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -24,9 +25,10 @@ MAX_SECRET_FILE_BYTES = 64 * 1024
 NAMES_OF_OTHER_PROCESSES = frozenset(
     {
         "POSTROOM_API_KEYS", "POSTROOM_AUTH", "POSTROOM_BACKOFF", "POSTROOM_DATA_DIR", "POSTROOM_DEMO_PORT",
-        "POSTROOM_HOST", "POSTROOM_KEY", "POSTROOM_MAILBOX_SMTP_PORT", "POSTROOM_MAX_BODY_MB",
+        "POSTROOM_HOST", "POSTROOM_KEY", "POSTROOM_LEASE_S", "POSTROOM_MAILBOX_SMTP_PORT", "POSTROOM_MAX_BODY_MB",
         "POSTROOM_MESSAGE_ID_DOMAIN", "POSTROOM_PORT", "POSTROOM_RETURN_PATH", "POSTROOM_SMTP_PASSWORD",
-        "POSTROOM_SMTP_URL", "POSTROOM_SMTP_USERNAME", "POSTROOM_URL", "POSTROOM_WORKER_SLOTS",
+        "POSTROOM_SMTP_URL", "POSTROOM_SMTP_USERNAME", "POSTROOM_UNKNOWN_POLICY", "POSTROOM_URL",
+        "POSTROOM_WORKER_HOST", "POSTROOM_WORKER_PORT", "POSTROOM_WORKER_SLOTS",
     }
 )  # fmt: skip
 """Variables of the classes in service, worker and cli, so that one environment for all draws no false warnings.
@@ -140,6 +142,15 @@ class Retention(BaseModel):
         return str(record_s * 1000), str(payload_s * 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """What must be synced before a write counts: nothing more than the server does by itself, or its file and those of
+    `replicas` replicas."""
+
+    fsync: bool = False
+    replicas: int = 0
+
+
 DAY_S = 24 * 3600
 
 
@@ -150,6 +161,15 @@ class MailerSettings(Settings):
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Queue server (Valkey, or Redis 7 and newer): `redis://user:password@host:6379/0`, `rediss://` "
         "(TLS) or `unix:///path`. Special characters in user and password are percent-encoded.",
+    )
+    durability: Literal["server", "fsync"] = Field(
+        "server",
+        description="`fsync`: what is accepted, journaled or sent counts once the queue server has synced it to disk "
+        "(WAITAOF: Valkey, or Redis 7.2 and newer, with `appendonly yes`). `server`: as its own `appendfsync` does; "
+        "with `always` there nothing more is needed.",
+    )
+    durability_replicas: int = Field(
+        0, ge=0, le=10, description="With `fsync`: replicas that must have synced as well, for a failover."
     )
     templates_dir: Path = Field(Path("templates"), description="Folder with one folder per mail.")
     templates_reload: bool = Field(
@@ -179,6 +199,10 @@ class MailerSettings(Settings):
     @property
     def queue_server(self) -> QueueServer:
         return parse_queue_url(self.redis_url.get_secret_value())
+
+    @property
+    def durable(self) -> Durability:
+        return Durability(self.durability == "fsync", self.durability_replicas)
 
     @property
     def retention(self) -> Retention:

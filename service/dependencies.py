@@ -1,5 +1,6 @@
 """What the routes are handed: built in the lifespan, closed in reverse, never at import."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +14,7 @@ from mailer.settings import MailerSettings
 from mailer.store.connection import connect
 from mailer.store.jobs import JobStore
 from mailer.store.mailbox import MailboxStore
+from mailer.store.watch import ServerWatch
 from service.intake import Intake
 
 log = structlog.get_logger()
@@ -25,6 +27,7 @@ class State(TypedDict):
     mailbox: MailboxStore
     templates: TemplateLibrary
     intake: Intake
+    watch: ServerWatch
 
 
 def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
@@ -32,7 +35,10 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
     async def run(_: FastAPI) -> AsyncIterator[State]:
         templates = TemplateLibrary(settings.templates_dir, reload=settings.templates_reload)
         async with connect(settings.queue_server) as redis:
-            jobs = JobStore(redis, settings.retention)
+            jobs = JobStore(redis, settings.durable)
+            watch = ServerWatch(redis, settings.durable)
+            await watch.look()
+            watching = asyncio.create_task(watch.run())
             catalogue = templates.catalogue(time.monotonic())
             for name, trouble in catalogue.broken.items():
                 log.error("template.broken", template=name, detail=trouble)
@@ -42,7 +48,9 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
                 mailbox=MailboxStore(redis),
                 templates=templates,
                 intake=Intake(jobs, templates, settings.from_),
+                watch=watch,
             )
+            watching.cancel()
             log.info("api.stopped")
 
     return run
@@ -64,6 +72,10 @@ def _templates(request: Request) -> TemplateLibrary:
     return cast("TemplateLibrary", request.state.templates)
 
 
+def _watch(request: Request) -> ServerWatch:
+    return cast("ServerWatch", request.state.watch)
+
+
 def _owner(request: Request) -> str:
     return cast("str", request.state.owner)
 
@@ -72,4 +84,5 @@ IntakeDep = Annotated[Intake, Depends(_intake)]
 JobsDep = Annotated[JobStore, Depends(_jobs)]
 MailboxDep = Annotated[MailboxStore, Depends(_mailbox)]
 TemplatesDep = Annotated[TemplateLibrary, Depends(_templates)]
+WatchDep = Annotated[ServerWatch, Depends(_watch)]
 OwnerDep = Annotated[str, Depends(_owner)]

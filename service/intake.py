@@ -63,7 +63,7 @@ class Intake:
             return Acceptance(earlier, replayed=True)
         answer = orjson.dumps(_answer(answer_id, jobs))
         idempotency = Idempotency(owner, key, fingerprint, answer) if key else None
-        (result,) = await self.store.enqueue([EnqueueRequest(jobs, idempotency)])
+        result = await self.store.enqueue(EnqueueRequest(jobs, idempotency))
         if result.verdict is Verdict.REUSED:
             raise IdempotencyKeyReused("This idempotency key came with another body within the last 24 hours.")
         if result.verdict is Verdict.REPLAYED and result.answer is not None:

@@ -100,6 +100,7 @@ def _templated_job(
         recipients=recipients,
         delay_ms=template.manifest.delay,
         expires_in_ms=template.manifest.expires_after,
+        unknown_policy=template.manifest.unknown_policy,
     )
 
 

@@ -59,7 +59,8 @@ def queue_unavailable(request: Request, error: QueueUnavailable) -> Response:
         HTTPStatus.SERVICE_UNAVAILABLE,
         "queue_unavailable",
         "The queue server does not answer",
-        "Nothing was accepted. Send the request again in a moment.",
+        "The request was not accepted, or it is not known that it was. Send it again in a moment; with an "
+        "Idempotency-Key it cannot become two jobs.",
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
 

@@ -209,6 +209,10 @@ class JobOut(BaseModel):
     reason: str | None = Field(description="Why it is `failed`.")
     detail: str | None
     partial: bool = Field(description="true where it is `sent`, but not to everybody.")
+    assumed: bool = Field(description="true where it is `sent` by policy: the relay's answer was lost.")
+    unknown_outcomes: int = Field(
+        description="Attempts whose answer was lost after the final dot. Up to as many more copies reached the relay."
+    )
     template: str | None
     template_version: str | None
     event: EventOut | None

@@ -23,6 +23,8 @@ def show_job(view: JobView) -> JobOut:
         reason=job.reason,
         detail=job.detail,
         partial=job.partial,
+        assumed=job.assumed,
+        unknown_outcomes=job.unknown_outcomes,
         template=job.template,
         template_version=job.template_version,
         event=EventOut(name=event.name, id=event.id, source=event.source, subject=event.subject, time=event.time)

@@ -21,12 +21,13 @@ from mailer.server import parse_queue_url
 from mailer.settings import MailerSettings
 from mailer.store.connection import RedisClient, connect
 from mailer.store.jobs import JobStore
+from mailer.store.leases import LeaseStore
 from service.app import create_app
 from service.settings import ServiceSettings
 from tests.support.smtp import ScriptedRelay, scripted_relay
 from tests.support.source import Application, application
-from worker.delivery import Deps
 from worker.fetch import Fetcher
+from worker.preparation import Deps
 from worker.relays.pool import Pool
 from worker.relays.relay import relay_from
 from worker.relays.timeouts import Timeouts
@@ -105,7 +106,12 @@ async def api(redis: RedisClient, mailer_settings: MailerSettings) -> AsyncItera
 
 @pytest.fixture
 def store(redis: RedisClient, mailer_settings: MailerSettings) -> JobStore:
-    return JobStore(redis, mailer_settings.retention)
+    return JobStore(redis, mailer_settings.durable)
+
+
+@pytest.fixture
+def leases(redis: RedisClient, mailer_settings: MailerSettings) -> LeaseStore:
+    return LeaseStore(redis, mailer_settings.retention, mailer_settings.durable, lease_ms=10_000)
 
 
 @pytest.fixture

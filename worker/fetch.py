@@ -16,6 +16,8 @@ from mailer.settings import SECRET_PREFIX, SOURCE_PREFIX
 from mailer.templates import Source, Template
 
 MAX_HEADER_CHARS = 8000
+READS_AT_ONCE = 20
+"""Of one worker: a full queue must not come down on an application as a hundred connections at once."""
 
 
 class _Configured(dict[str, str]):
@@ -34,6 +36,7 @@ class Fetcher:
 
     def __init__(self, client: GuardedClient, sources: Mapping[str, str], secrets: Mapping[str, SecretStr]) -> None:
         self._client = client
+        self._at_once = asyncio.Semaphore(READS_AT_ONCE)
         self._sources = _Configured({name: BaseUrl(url) for name, url in sources.items()}, SOURCE_PREFIX)
         plain = {name: secret.get_secret_value() for name, secret in secrets.items()}
         self._secrets = _Configured(plain, SECRET_PREFIX)
@@ -59,7 +62,8 @@ class Fetcher:
             for header, part in source.headers.items()
         }
         try:
-            answer = await self._client.get(url, {"Accept": "application/json", **headers})
+            async with self._at_once:
+                answer = await self._client.get(url, {"Accept": "application/json", **headers})
         except CallFailed as error:
             raise SourceUnavailable(f"{name}: {error}") from error
         place = f"{name} ({urlsplit(url).path})"

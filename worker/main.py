@@ -1,6 +1,6 @@
-"""`arq worker.WorkerSettings`: stock arq, with every attribute spelled out, for arq ignores inherited ones.
+"""`arq worker.WorkerSettings`: the leased worker under arq's command line.
 
-What arq's defaults would do to mail is in the comments; a test compares the attributes with arq's own signature.
+Every attribute is spelled out, for arq ignores inherited ones; a test compares them with arq's own signature.
 """
 
 import os
@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
+import arq.worker
 import structlog
 from arq.worker import func, run_worker
 
@@ -18,9 +19,13 @@ from mailer.http import GuardedClient
 from mailer.observability.logging import configure
 from mailer.settings import MailerSettings, unknown_variables
 from mailer.store.connection import connect
-from mailer.store.jobs import FINISH_PATIENCE_S, JobStore
-from worker.delivery import LONGEST_ATTEMPT_S, Deps
+from mailer.store.leases import LeaseStore
+from mailer.store.watch import ServerWatch
+from worker.delivery import LONGEST_ATTEMPT_S
+from worker.engine import HEALTH_S, POLL_S, LeasedWorker
 from worker.fetch import Fetcher
+from worker.health import health_port
+from worker.preparation import Deps
 from worker.relays.pool import Pool
 from worker.relays.relay import relay_from
 from worker.settings import WorkerProcessSettings, read_secrets, read_sources
@@ -29,9 +34,7 @@ from worker.tasks import deliver
 log = structlog.get_logger()
 
 GRACE_S = 60
-JOB_TIMEOUT_S = int(LONGEST_ATTEMPT_S + FINISH_PATIENCE_S) + 60
-POLL_S = 0.1
-HEALTH_EVERY_S = 5
+arq.worker.Worker = LeasedWorker  # type: ignore[misc]  # arq's command line looks its Worker up by this name
 
 _mailer_settings = MailerSettings.load(os.environ)
 _settings = WorkerProcessSettings.load(os.environ)
@@ -61,9 +64,17 @@ async def startup(ctx: dict[str, Any]) -> None:
     for warning in unknown_variables(os.environ):
         log.warning("settings.unknown_variable", detail=warning)
     stack = AsyncExitStack()
+    ctx["stack"] = stack
     deps = await open_deps(stack)
     redis = await stack.enter_async_context(connect(_mailer_settings.queue_server))
-    ctx.update(stack=stack, deps=deps, store=JobStore(redis, _mailer_settings.retention))
+    durability, lease_ms = _mailer_settings.durable, int(_settings.lease_s * 1000)
+    watch = ServerWatch(redis, durability)
+    await watch.look()
+    watch.require_version()
+    leases = LeaseStore(redis, _mailer_settings.retention, durability, lease_ms)
+    ctx.update(deps=deps, redis=redis, leases=leases, watch=watch, lease_s=_settings.lease_s)
+    if _settings.worker_port is not None:
+        await stack.enter_async_context(health_port(watch, _settings.worker_host, _settings.worker_port))
     catalogue = deps.templates.catalogue(deps.monotonic())
     for name, trouble in catalogue.broken.items():
         log.error("template.broken", template=name, detail=trouble)
@@ -78,7 +89,7 @@ async def startup(ctx: dict[str, Any]) -> None:
 
 async def shutdown(ctx: dict[str, Any]) -> None:
     if "stack" in ctx:
-        await ctx["stack"].aclose()
+        await ctx.pop("stack").aclose()
     log.info("worker.stopped")
 
 
@@ -97,15 +108,15 @@ class WorkerSettings:
     on_job_end = None
     after_job_end = None
     handle_signals = True
-    job_completion_wait = GRACE_S  # the default 0 cancels running sends at once: each deploy could mail twice
+    job_completion_wait = GRACE_S  # for mails whose final dot is written; the others are given back at once
     max_jobs = _settings.worker_slots
-    job_timeout = JOB_TIMEOUT_S  # its end is final without a word, so our own deadline is shorter
+    job_timeout = LONGEST_ATTEMPT_S  # told, not used: each step of a run has a bound of its own
     keep_result = 0  # the record tells how a job ended
     keep_result_forever = False
     poll_delay = POLL_S
     queue_read_limit = None
-    max_tries = 2**31 - 1  # over it, arq drops a job without calling us; we count attempts ourselves
-    health_check_interval = HEALTH_EVERY_S
+    max_tries = 2**31 - 1  # not used: attempts and crashes are counted in the record
+    health_check_interval = HEALTH_S
     health_check_key = queue.HEALTH_CHECK_KEY
     ctx = None
     retry_jobs = True

@@ -14,8 +14,9 @@ from mailer.jobs import (
     RecipientStatus,
     Reply,
     Status,
+    UnknownPolicy,
 )
-from mailer.store.jobs import Ending
+from mailer.store.leases import Ending
 from worker.backoff import Again, GaveUp, TooLate, next_attempt
 from worker.settings import BackoffSchedule
 
@@ -42,6 +43,16 @@ class Deferred:
 
 
 @dataclass(frozen=True, slots=True)
+class Unknown:
+    """The answer was lost after the final dot. `recipients` as journaled: an open one that was taken may have it."""
+
+    relay: str
+    reply: Reply
+    recipients: tuple[Recipient, ...]
+    policy: UnknownPolicy
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """Trying again would not help."""
 
@@ -63,7 +74,11 @@ class Expired:
     """The time the author set has passed."""
 
 
-Outcome = HandedOver | Deferred | Failed | Skipped | Expired
+Outcome = HandedOver | Deferred | Unknown | Failed | Skipped | Expired
+
+RESEND_AFTER_MS = 60_000
+ACCEPTED = 2
+"""First digit of a positive reply (RFC 5321 4.2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +100,36 @@ def conclude(
             return _verdict(job, outcome, timing)
         case Deferred():
             return _again(job, outcome, timing, schedule, random)
+        case Unknown():
+            return _unknown(job, outcome, timing, schedule, random)
+        case Failed() | Skipped() | Expired():
+            return _end_open(job.recipients, _unsent(job, outcome, timing))
+        case _:
+            assert_never(outcome)
+
+
+def _unsent(job: Job, outcome: Failed | Skipped | Expired, timing: Timing) -> Ending:
+    match outcome:
         case Failed():
             attempt = None
             if outcome.phase is not None and outcome.reply is not None:
                 attempt = _attempt(job, timing, outcome.phase, "failed", outcome.reply)
-            ending = Ending(Status.FAILED, timing.ended_at, attempt, reason=outcome.reason, detail=outcome.detail)
-            return _end_open(job.recipients, ending)
+            return Ending(Status.FAILED, timing.ended_at, attempt, reason=outcome.reason, detail=outcome.detail)
         case Skipped():
-            return _end_open(job.recipients, Ending(Status.SKIPPED, timing.ended_at, detail=outcome.detail))
+            return Ending(Status.SKIPPED, timing.ended_at, detail=outcome.detail)
         case Expired():
             detail = "The time set by its author passed before it could be sent."
-            return _end_open(job.recipients, Ending(Status.EXPIRED, timing.ended_at, detail=detail))
+            return Ending(Status.EXPIRED, timing.ended_at, detail=detail)
         case _:
             assert_never(outcome)
 
 
 def _again(
-    job: Job, outcome: HandedOver | Deferred, timing: Timing, schedule: BackoffSchedule, random: Callable[[], float]
+    job: Job,
+    outcome: HandedOver | Deferred,
+    timing: Timing,
+    schedule: BackoffSchedule,
+    random: Callable[[], float],
 ) -> Ending:
     decision = next_attempt(
         schedule,
@@ -131,6 +159,50 @@ def _again(
         case _:
             assert_never(decision)
     return _end_open(outcome.recipients or job.recipients, ending)
+
+
+def _unknown(
+    job: Job, outcome: Unknown, timing: Timing, schedule: BackoffSchedule, random: Callable[[], float]
+) -> Ending:
+    """The policy decides. A second copy is sent once, and never after the time that its author or its stream set."""
+    number = job.unknown_outcomes + 1
+    if outcome.policy is UnknownPolicy.ACCEPT:
+        assumed = _where_in_doubt(outcome.recipients, RecipientStatus.SENT)
+        taken = HandedOver(outcome.relay, Phase.DOT, outcome.reply, assumed)
+        ending = conclude(job, taken, timing, schedule, random)
+        noted = replace(ending.attempt, outcome="unknown") if ending.attempt else None
+        return replace(ending, attempt=noted, assumed=True, unknown_outcomes=number)
+    attempt = _attempt(job, timing, Phase.DOT, "unknown", outcome.reply, outcome.relay)
+    again_at = timing.ended_at + RESEND_AFTER_MS
+    latest = min(job.expires_at or again_at, job.due_at + int(schedule.give_up_s * 1000))
+    if outcome.policy is UnknownPolicy.RESEND and number == 1 and again_at <= latest:
+        return Ending(
+            Status.DEFERRED,
+            timing.ended_at,
+            replace(attempt, next_attempt_at=again_at),
+            recipients=outcome.recipients,
+            unknown_outcomes=number,
+            next_attempt_at=again_at,
+        )
+    detail = f"The relay may have the mail: its answer to the final dot was lost ({outcome.reply.text})"
+    return Ending(
+        Status.UNKNOWN,
+        timing.ended_at,
+        attempt,
+        recipients=_where_in_doubt(outcome.recipients, RecipientStatus.UNKNOWN),
+        detail=detail,
+        unknown_outcomes=number,
+    )
+
+
+def _where_in_doubt(recipients: tuple[Recipient, ...], status: RecipientStatus) -> tuple[Recipient, ...]:
+    """Those whom the relay took before the final dot, and whose answer to it was lost, get `status`."""
+    return tuple(
+        replace(item, status=status)
+        if item.status in OPEN_RECIPIENT and item.reply is not None and (item.reply.code or 0) // 100 == ACCEPTED
+        else item
+        for item in recipients
+    )
 
 
 def _verdict(job: Job, outcome: HandedOver, timing: Timing) -> Ending:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from mailer.addresses import Address
 from mailer.errors import SettingsError
-from mailer.jobs import Stream
+from mailer.jobs import Stream, UnknownPolicy
 from mailer.settings import DAY_S, SECRET_PREFIX, SOURCE_PREFIX, FromAddress, FromJson, Settings
 
 HOSTNAME_LIMIT = 253
@@ -61,6 +61,27 @@ class WorkerProcessSettings(Settings):
         description="Domain of Message-IDs. Else the domain of the From address.",
     )
     worker_slots: int = Field(100, ge=1, le=1000, description="Jobs one worker process runs at a time.")
+    lease_s: float = Field(
+        10,
+        ge=1,
+        le=300,
+        description="Seconds for which a worker holds a job without a sign of life. The jobs of a killed worker run "
+        "again after this time; a worker that is blocked for longer ends itself.",
+    )
+    worker_host: str = Field("127.0.0.1", description="Address of the worker's health port.")
+    worker_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port of the worker's `/healthz` and `/readyz`; none without it. The second process of "
+        "`postroom worker --processes N` takes the next port, and so on.",
+    )
+    unknown_policy: Annotated[dict[Stream, UnknownPolicy], FromJson] = Field(
+        default_factory=dict,
+        description="What becomes of a mail whose answer was lost after the final dot, by stream, as JSON, where its "
+        'template does not say: `{"normal": "hold"}`. `resend` (the default): once more after a minute; `hold`: status '
+        "`unknown`, until a person decides; `accept`: taken for sent.",
+    )
     backoff: Annotated[dict[Stream, BackoffSchedule], BeforeValidator(_with_defaults), FromJson] = Field(
         default_factory=dict,
         description="Backoff of a stream, as JSON, in seconds: "
@@ -69,6 +90,9 @@ class WorkerProcessSettings(Settings):
 
     def backoff_of(self, stream: Stream) -> BackoffSchedule:
         return self.backoff.get(stream, DEFAULT_BACKOFF[stream])
+
+    def policy_of(self, stream: Stream) -> UnknownPolicy:
+        return self.unknown_policy.get(stream, UnknownPolicy.RESEND)
 
 
 def read_sources(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,32 +1,30 @@
-"""arq's coroutines: unwrap the context, call, and turn "again" into arq's Retry."""
+"""arq's coroutines: unwrap the context, call, and give the job back where its run came to no end."""
 
 from typing import Any
 
 import structlog
-from arq.worker import Retry
 
 from mailer.errors import QueueUnavailable, RecordTooNew
 from worker import delivery
+from worker.lease import Lease
 
 log = structlog.get_logger()
 
-QUEUE_AWAY_S = 5
-NEWER_RECORD_S = 60
-DEFECT_S = 60
+NEWER_RECORD_S = 60.0
+DEFECT_S = 60.0
 
 
 async def deliver(ctx: dict[str, Any], job_id: str) -> None:
+    lease: Lease = ctx["lease"]
     with structlog.contextvars.bound_contextvars(job_id=job_id):
         try:
-            wait_s = await delivery.deliver(job_id, ctx["store"], ctx["deps"])
+            await delivery.deliver(lease, ctx["deps"])
         except QueueUnavailable as error:
-            log.error("queue.unavailable", detail=str(error))
-            raise Retry(QUEUE_AWAY_S) from error
-        except RecordTooNew as error:
+            log.error("job.not_journaled", detail=str(error))
+            await lease.give_back()
+        except RecordTooNew:
             log.error("job.record_too_new", fix="upgrade this worker")
-            raise Retry(NEWER_RECORD_S) from error
-        except Exception as error:  # arq would drop the job without a word
+            await lease.give_back(NEWER_RECORD_S)
+        except Exception:  # a defect before the job could be read: it is kept, and looked at again
             log.exception("job.not_run")
-            raise Retry(DEFECT_S) from error
-    if wait_s is not None:
-        raise Retry(wait_s)
+            await lease.give_back(DEFECT_S)

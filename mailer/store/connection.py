@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
-from mailer.errors import QueueUnavailable
+from mailer.errors import QueueRefused, QueueUnavailable
 from mailer.server import QueueServer
 
 RedisClient = Redis
@@ -49,7 +49,7 @@ def connect(server: QueueServer) -> RedisClient:
     return client
 
 
-async def answered(call: Coroutine[Any, Any, T], timeout_s: float = CALL_TIMEOUT_S) -> T:
+async def answered(redis: RedisClient, call: Coroutine[Any, Any, T], timeout_s: float = CALL_TIMEOUT_S) -> T:
     """The result of commands within `timeout_s` seconds; what the server or the network does wrong is QueueUnavailable.
 
     A call that is late is cancelled and left to itself: waiting for its end could take as long as the call.
@@ -65,6 +65,12 @@ async def answered(call: Coroutine[Any, Any, T], timeout_s: float = CALL_TIMEOUT
         raise QueueUnavailable(f"The queue server did not answer within {timeout_s:g} s")
     try:
         return task.result()
+    except ReadOnlyError as error:
+        # After a failover this address may lead to the new primary: what is open leads to the old one.
+        await redis.connection_pool.disconnect(inuse_connections=False)
+        raise QueueRefused(f"READONLY {error}") from error
+    except ResponseError as error:
+        raise QueueRefused(_words(error)) from error
     except (RedisError, TimeoutError, OSError) as error:
         reason = str(error) or type(error).__name__
         raise QueueUnavailable(f"The queue server does not answer: {reason}") from error
@@ -72,7 +78,13 @@ async def answered(call: Coroutine[Any, Any, T], timeout_s: float = CALL_TIMEOUT
 
 async def command(client: RedisClient, *words: str | int) -> Any:
     """One command and its answer, as `answered`."""
-    return await answered(client.execute_command(*words))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    return await answered(client, client.execute_command(*words))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+
+def _words(error: ResponseError) -> str:
+    """What the server said. redis-py cuts the first word off where it has a class for it."""
+    prefix = {"OutOfMemoryError": "OOM ", "NoScriptError": "NOSCRIPT "}.get(type(error).__name__, "")
+    return prefix + str(error)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

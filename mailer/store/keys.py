@@ -2,34 +2,58 @@
 
 | key | type | TTL | written by | read by |
 |---|---|---|---|---|
-| postroom:job:{id} | hash | none until final, then retention | enqueue.lua, finish.lua | API, worker |
-| postroom:payload:{id} | string (JSON) | as the record, but shorter | enqueue.lua, finish.lua | worker |
-| postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish.lua | API |
-| postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue.lua | enqueue.lua |
-| postroom:wake | channel | | enqueue.lua | whoever waits for a queue entry |
-| postroom:mailbox | sorted set of ids by arrival number | newest 500 | capture.lua | API |
-| postroom:mailbox:counter | string (integer) | none: one key | capture.lua | capture.lua, API |
-| postroom:mailbox:message:{id} | hash | removed with its id | capture.lua | API |
-| postroom:mailbox:arrivals | channel | | capture.lua | API |
-| arq:queue | sorted set of job ids by due time, ms | members leave when final | enqueue.lua, arq | arq, API |
-| arq:job:{id} | string: arq's job blob | none: arq's 24 h would lose mail; removed when final | enqueue.lua | arq |
-| arq:in-progress:{id} | string | longest job time | arq | arq, API |
-| arq:retry:{id} | string | 25 h | arq | arq |
-| arq:queue:health-check | string | a few seconds | arq | arq --check |
+| postroom:job:{id} | hash | none until it rests, then retention | enqueue, claim, journal, finish, release | API, worker |
+| postroom:payload:{id} | string (JSON) | as the record, but shorter | enqueue, finish | claim |
+| postroom:frozen:{id} | string (JSON): what was fetched for a mail past its journal | as the payload; gone once sent | journal, finish | claim |
+| postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish | API |
+| postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue | enqueue |
+| postroom:claimed:{worker} | hash: number of its last claim, and what that took | ten leases | claim | claim, whose reply was lost |
+| postroom:quarantine | string: the worker that runs quarantined jobs | the lease | claim | claim |
+| postroom:epoch | string: names the data set | none: one key | probe | every process |
+| postroom:probe | string | a minute | probe | nobody: written to see that the server takes writes |
+| postroom:reconciler | string: the worker whose turn it is | seconds | reconciler | reconciler |
+| postroom:reconciler:cursor | string: where the next turn begins | a day | reconciler | reconciler |
+| postroom:wake | channel | | enqueue, release, reconcile | workers |
+| postroom:mailbox | sorted set of ids by arrival number | newest 500 | capture | API |
+| postroom:mailbox:counter | string (integer) | none: one key | capture | capture, API |
+| postroom:mailbox:message:{id} | hash | removed with its id | capture | API |
+| postroom:mailbox:arrivals | channel | | capture | API |
+| arq:queue, arq:queue:critical, arq:queue:bulk | sorted set of job ids by due time, ms; while a job runs, by the end of its lease | members leave when the job rests | enqueue, claim, beat, finish, release, reconcile | claim, API |
+| arq:queue:quarantine | as above: jobs whose worker died twice | as above | claim, finish | claim |
+| arq:job:{id} | string: arq's job blob | none: arq's 24 h would lose mail; removed when the job rests | enqueue, finish | claim |
+| arq:in-progress:{id} | string: the run that holds the lease | the lease | claim, beat, finish, release | claim, API |
+| arq:queue:health-check | string | seconds | beat | arq --check, dev mode |
 """
+# ruff: noqa: E501 - rows of a table cannot be folded
 
 WAKE = "postroom:wake"
+EPOCH = "postroom:epoch"
+PROBE = "postroom:probe"
+QUARANTINE_HOLDER = "postroom:quarantine"
+RECONCILER = "postroom:reconciler"
+RECONCILER_CURSOR = "postroom:reconciler:cursor"
 MAILBOX = "postroom:mailbox"
 MAILBOX_COUNTER = "postroom:mailbox:counter"
 MAILBOX_ARRIVALS = "postroom:mailbox:arrivals"
 
 
+JOB = "postroom:job:"
+PAYLOAD = "postroom:payload:"
+FROZEN = "postroom:frozen:"
+ARQ_JOB = "arq:job:"
+ARQ_IN_PROGRESS = "arq:in-progress:"
+
+
 def job(job_id: str) -> str:
-    return f"postroom:job:{job_id}"
+    return JOB + job_id
 
 
 def payload(job_id: str) -> str:
-    return f"postroom:payload:{job_id}"
+    return PAYLOAD + job_id
+
+
+def frozen(job_id: str) -> str:
+    return FROZEN + job_id
 
 
 def attempts(job_id: str) -> str:
@@ -40,13 +64,17 @@ def idempotency(owner: str, key: str) -> str:
     return f"postroom:idempotency:{owner}:{key}"
 
 
+def claimed(worker: str) -> str:
+    return f"postroom:claimed:{worker}"
+
+
 def mailbox_message(message_id: str) -> str:
     return f"postroom:mailbox:message:{message_id}"
 
 
 def arq_job(job_id: str) -> str:
-    return f"arq:job:{job_id}"
+    return ARQ_JOB + job_id
 
 
 def arq_in_progress(job_id: str) -> str:
-    return f"arq:in-progress:{job_id}"
+    return ARQ_IN_PROGRESS + job_id

@@ -7,7 +7,6 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 
 import orjson
 from redis.asyncio.client import PubSub
@@ -15,6 +14,7 @@ from redis.asyncio.client import PubSub
 from mailer.reading import ReadAddress, clean, read_head
 from mailer.store import keys
 from mailer.store.connection import CALL_TIMEOUT_S, RedisClient, answered, command
+from mailer.store.scripts import Script
 
 KEPT = 500
 _PAGE = 50
@@ -47,17 +47,16 @@ class Captured:
 class MailboxStore:
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
-        self._capture = redis.register_script((resources.files("mailer.store") / "lua" / "capture.lua").read_text())
+        self._capture = Script(redis, "capture")
 
     async def add(self, raw: bytes, mail_from: str, rcpt_tos: tuple[str, ...]) -> str:
         """Keep a mail as its envelope and bytes say; returns its id."""
         message_id = uuid.uuid4().hex
         prefix = keys.mailbox_message("")
-        capture = self._capture(
-            keys=[keys.MAILBOX, keys.MAILBOX_COUNTER, keys.mailbox_message(message_id)],
-            args=[keys.MAILBOX_ARRIVALS, KEPT, prefix, message_id, _encode(raw, mail_from, rcpt_tos), raw],
+        await self._capture(
+            [keys.MAILBOX, keys.MAILBOX_COUNTER, keys.mailbox_message(message_id)],
+            [keys.MAILBOX_ARRIVALS, KEPT, prefix, message_id, _encode(raw, mail_from, rcpt_tos), raw],
         )
-        await answered(capture)
         return message_id
 
     async def list(self, limit: int, *, before: int | None = None, since: int = 0) -> tuple[Summary, ...]:
@@ -67,7 +66,7 @@ class MailboxStore:
         pipe = self._redis.pipeline(transaction=False)
         for message_id in ids:
             pipe.hmget(keys.mailbox_message(message_id.decode()), _SHOWN)
-        rows = await answered(pipe.execute())
+        rows = await answered(self._redis, pipe.execute())
         return tuple(
             _decode(message_id.decode(), row)
             for message_id, row in zip(ids, rows, strict=True)
@@ -85,13 +84,13 @@ class MailboxStore:
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         async with self._redis.pubsub() as arrivals:
-            await answered(arrivals.subscribe(keys.MAILBOX_ARRIVALS))
+            await answered(self._redis, arrivals.subscribe(keys.MAILBOX_ARRIVALS))
             # Only once the server says that we are subscribed is it sure that nothing slips in unseen below.
-            await answered(arrivals.get_message(timeout=CALL_TIMEOUT_S))
+            await answered(self._redis, arrivals.get_message(timeout=CALL_TIMEOUT_S))
             since = await self._known_number(since)
             while True:
                 found, since = await self._newest(wanted, since)
-                if found is not None or not await _heard(arrivals, deadline):
+                if found is not None or not await self._heard(arrivals, deadline):
                     return found
 
     async def _known_number(self, since: int) -> int:
@@ -109,14 +108,13 @@ class MailboxStore:
                     return summary, seen
         return None, seen
 
-
-async def _heard(arrivals: PubSub, deadline: float) -> bool:
-    """False when the time is over. A renewed subscription counts as news: mail may have come while it was down."""
-    while (left_s := deadline - asyncio.get_running_loop().time()) > 0:
-        # With a timeout of its own, the read is not bound by the client's, which is for replies to commands.
-        if await answered(arrivals.get_message(timeout=left_s), left_s + CALL_TIMEOUT_S) is not None:
-            return True
-    return False
+    async def _heard(self, arrivals: PubSub, deadline: float) -> bool:
+        """False when the time is over. A renewed subscription counts as news: mail may have come while it was down."""
+        while (left_s := deadline - asyncio.get_running_loop().time()) > 0:
+            # With a timeout of its own, the read is not bound by the client's, which is for replies to commands.
+            if await answered(self._redis, arrivals.get_message(timeout=left_s), left_s + CALL_TIMEOUT_S) is not None:
+                return True
+        return False
 
 
 def _encode(raw: bytes, mail_from: str, rcpt_tos: tuple[str, ...]) -> bytes:

@@ -19,6 +19,7 @@ from mailer.jobs import (
     Event,
     Field,
     Job,
+    JournalMark,
     NewJob,
     Payload,
     Phase,
@@ -28,6 +29,7 @@ from mailer.jobs import (
     Reply,
     Status,
     Stream,
+    UnknownPolicy,
 )
 
 T = TypeVar("T")
@@ -48,6 +50,8 @@ def new_record(job: NewJob) -> dict[str, str | bytes]:
         record["template_version"] = job.template_version or ""
     if job.event is not None:
         record["event"] = orjson.dumps(job.event)
+    if job.unknown_policy is not None:
+        record["unknown_policy"] = job.unknown_policy
     if job.recipients is None:
         record["recipients_from"] = "source"
     else:
@@ -84,6 +88,12 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         next_attempt_at=milliseconds("next_attempt_at"),
         expires_at=milliseconds("expires_at"),
         finished_at=milliseconds("finished_at"),
+        unknown_policy=_word(UnknownPolicy, text["unknown_policy"]) if text.get("unknown_policy") else None,
+        unknown_outcomes=int(text.get("unknown_outcomes") or 0),
+        assumed=text.get("assumed") == "1",
+        crashes=int(text.get("crashes") or 0),
+        journal=_known(JournalMark, orjson.loads(text["journal"])) if text.get("journal") else None,
+        dated=milliseconds("dated"),
     )
 
 
@@ -132,6 +142,10 @@ def decode_payload(raw: bytes) -> Payload:
         reply_to=tuple(_known(Address, address) for address in item.get("reply_to", ())),
         headers=tuple((name, value) for name, value in item.get("headers", ())),
     )
+
+
+def encode_journal(mark: JournalMark) -> bytes:
+    return orjson.dumps(mark)
 
 
 def encode_attempt(attempt: Attempt) -> bytes:

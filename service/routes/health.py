@@ -4,10 +4,9 @@ import time
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from mailer.errors import QueueUnavailable
-from service.dependencies import JobsDep, TemplatesDep
+from service.dependencies import TemplatesDep, WatchDep
 
 router = APIRouter(tags=["health"])
 
@@ -18,7 +17,8 @@ class Health(BaseModel):
 
 class Readiness(BaseModel):
     status: str
-    queue: str
+    queue: str = Field(description="`ok`, or why nothing can be accepted now.")
+    alarms: dict[str, str] = Field(description="What is wrong with the queue server, and what to do about it.")
     templates: int
     broken_templates: dict[str, str]
 
@@ -30,18 +30,17 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", operation_id="readyz", responses={503: {"model": Readiness, "description": "Not ready."}})
-async def readyz(response: Response, jobs: JobsDep, templates: TemplatesDep) -> Readiness:
-    """It can accept: the queue server answers. Broken templates are named, and stop nobody else's mail."""
+async def readyz(response: Response, watch: WatchDep, templates: TemplatesDep) -> Readiness:
+    """It can accept: the queue server takes writes. What is wrong beside that is told, and stops nobody's mail."""
     catalogue = templates.catalogue(time.monotonic())
-    try:
-        await jobs.ping()
-        queue = "ok"
-    except QueueUnavailable as error:
-        queue = str(error)
+    await watch.look()
+    blocked_by = watch.blocked_by
+    if blocked_by is not None:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return Readiness(
-        status="ready" if queue == "ok" else "not ready",
-        queue=queue,
+        status="ready" if blocked_by is None else "not ready",
+        queue=blocked_by or "ok",
+        alarms={name: alarm.detail for name, alarm in watch.alarms.items()},
         templates=len(catalogue.templates),
         broken_templates=dict(catalogue.broken),
     )

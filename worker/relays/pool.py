@@ -16,7 +16,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from mailer.jobs import Phase
 from worker.relays.relay import Relay
 from worker.relays.timeouts import Timeouts
-from worker.relays.transaction import Envelope, Lost, Verdicts, transact
+from worker.relays.transaction import Envelope, Journal, Lost, Verdicts, transact
 
 OPENING_AT_ONCE = 2
 MAILS_EACH = 100
@@ -50,8 +50,8 @@ class Pool:
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
         self._tls = ssl.create_default_context() if relay.tls != "none" else None
 
-    async def send(self, envelope: Envelope) -> Verdicts:
-        """Hand over one mail. Raises Lost when there was no connection, or it broke."""
+    async def send(self, envelope: Envelope, journal: Journal) -> Verdicts:
+        """Hand over one mail. Raises Lost when there was no connection, or it broke, and what `journal` raises."""
         talking = False
         try:
             async with asyncio.timeout(self._timeouts.before_content_s) as before_content, self._slots:
@@ -60,13 +60,13 @@ class Pool:
                     reused = self._take_idle()
                     if reused is not None:
                         talking = True
-                        verdicts = await self._try_reused(reused, envelope, before_content)
+                        verdicts = await self._try_reused(reused, envelope, journal, before_content)
                         if verdicts is not None:
                             return verdicts
                     talking = False
                     connection = await self._open()
                 talking = True
-                verdicts = await self._use(connection, envelope, before_content)
+                verdicts = await self._use(connection, envelope, journal, before_content)
                 self._keep(connection, verdicts)
                 return verdicts
         except TimeoutError as error:
@@ -81,12 +81,12 @@ class Pool:
         await asyncio.sleep(0)  # lets the transports flush their QUIT
 
     async def _try_reused(
-        self, connection: _Connection, envelope: Envelope, before_content: asyncio.Timeout
+        self, connection: _Connection, envelope: Envelope, journal: Journal, before_content: asyncio.Timeout
     ) -> Verdicts | None:
         """None where it ended at MAIL and may be the connection's fault: relays drop or turn away (4xx) one that is old
         or was used often. A 5xx there is about the sender, and asking again would not help."""
         try:
-            verdicts = await self._use(connection, envelope, before_content)
+            verdicts = await self._use(connection, envelope, journal, before_content)
         except Lost as error:
             if error.phase is Phase.MAIL:
                 return None
@@ -97,9 +97,11 @@ class Pool:
         self._keep(connection, verdicts)
         return verdicts
 
-    async def _use(self, connection: _Connection, envelope: Envelope, before_content: asyncio.Timeout) -> Verdicts:
+    async def _use(
+        self, connection: _Connection, envelope: Envelope, journal: Journal, before_content: asyncio.Timeout
+    ) -> Verdicts:
         try:
-            return await transact(connection.client, envelope, self._timeouts, before_content)
+            return await transact(connection.client, envelope, journal, self._timeouts, before_content)
         except BaseException:  # a cancelled conversation would pair replies with the wrong commands
             connection.client.close()
             raise

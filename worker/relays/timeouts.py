@@ -16,7 +16,9 @@ class Timeouts:
     command_s: float = 60.0
     """MAIL, RCPT and DATA, each."""
     content_s: float = 600.0
-    """From the content to the verdict. RFC 5321 4.5.3.2.6 asks for ten minutes: less makes duplicates."""
+    """From the relay's go-ahead until the content has drained."""
+    verdict_s: float = 600.0
+    """From the final dot to the verdict. RFC 5321 4.5.3.2.6 asks for ten minutes: less makes duplicates."""
     reset_s: float = 10.0
     idle_s: float = 20.0
     """How long an open connection is kept for the next mail."""

@@ -1,31 +1,59 @@
 #!lua flags=allow-oom
--- Records how a run of a job ended, and moves its status.
+-- Records how runs ended, moves the jobs' statuses, and gives each its place: back in its queue, or at rest.
 --
--- KEYS  record, payload, attempts
--- ARGV  token of this run, attempts counted when it began, new status, statuses it may be reached from ("a,b,"),
---       attempt (JSON) or "", attempts kept, retention of record and of payload (ms, "" while the status is not final),
---       field, value, ...
--- Returns {"finished"}, {"gone"}, or {"stale", status} when another run was there first.
+-- KEYS  for each run: record, payload, frozen, attempts, in-progress, blob, queue it was claimed from, queue of its stream
+-- ARGV  attempts kept; then for each run: job id, run, new status, statuses it may be reached from ("a,b,"),
+--       "1" if it counts though the lease was lost else "0", attempt (JSON) or "", due time of the next attempt (ms) or
+--       "" where the job rests, retention of record and of payload (ms, "" unless it rests), number of strings that
+--       follow, field, value, ...
+-- Returns for each run {"finished"}, {"gone"}, or {"stale", status} when the job is another run's by now.
 --
--- A repeated call (its reply was lost) finds its own token and changes nothing. Runs under OOM: a mail that was sent must
--- never be forgotten for want of memory.
+-- A repeated call (its reply was lost) finds its own run ended, and changes nothing. Runs under OOM: a mail that was sent
+-- must never be forgotten for want of memory.
 
-local record, payload, attempts = KEYS[1], KEYS[2], KEYS[3]
-local token, counted, status, from = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local a = 1
+local function arg() a = a + 1; return ARGV[a - 1] end
+local attempts_kept = tonumber(arg())
 
-local now = redis.call('HMGET', record, 'status', 'attempts', 'token')
-if not now[1] then return {'gone'} end
-if now[3] == token then return {'finished'} end
-if now[2] ~= counted or not string.find(from, now[1] .. ',', 1, true) then return {'stale', now[1]} end
+local function finish(k)
+    local record, payload, frozen, attempts = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
+    local in_progress, blob, claimed_from, queue = KEYS[k + 4], KEYS[k + 5], KEYS[k + 6], KEYS[k + 7]
+    local id, run, status, from, counts, attempt, again = arg(), arg(), arg(), arg(), arg(), arg(), arg()
+    local record_ms, payload_ms, strings = arg(), arg(), tonumber(arg())
+    local fields = {}
+    for i = 1, strings do fields[i] = arg() end
 
-redis.call('HSET', record, 'status', status, 'token', token, unpack(ARGV, 9))
-if ARGV[5] ~= '' then
-    redis.call('RPUSH', attempts, ARGV[5])
-    redis.call('LTRIM', attempts, -tonumber(ARGV[6]), -1)
+    local now = redis.call('HMGET', record, 'status', 'run', 'ended', 'attempts')
+    if not now[1] then return {'gone'} end
+    if now[3] == run then return {'finished'} end
+    if now[2] ~= run and counts ~= '1' then return {'stale', now[1]} end
+    if not string.find(from, now[1] .. ',', 1, true) then return {'stale', now[1]} end
+
+    redis.call('HSET', record, 'status', status, 'ended', run, unpack(fields))
+    if tonumber(redis.call('HGET', record, 'attempts')) < tonumber(now[4]) then
+        redis.call('HSET', record, 'attempts', now[4])
+    end
+    redis.call('HDEL', record, 'run', 'journal', 'crashes', 'blamed')
+    redis.call('DEL', in_progress)
+    redis.call('ZREM', claimed_from, id)
+    if attempt ~= '' then
+        redis.call('RPUSH', attempts, attempt)
+        redis.call('LTRIM', attempts, -attempts_kept, -1)
+    end
+    if again ~= '' then
+        redis.call('ZADD', queue, again, id)
+        return {'finished'}
+    end
+    redis.call('ZREM', queue, id)
+    redis.call('DEL', blob)
+    if status == 'sent' then redis.call('DEL', frozen) end
+    redis.call('PEXPIRE', record, record_ms)
+    redis.call('PEXPIRE', attempts, record_ms)
+    redis.call('PEXPIRE', payload, payload_ms)
+    redis.call('PEXPIRE', frozen, payload_ms)
+    return {'finished'}
 end
-if ARGV[7] ~= '' then
-    redis.call('PEXPIRE', record, ARGV[7])
-    redis.call('PEXPIRE', attempts, ARGV[7])
-    redis.call('PEXPIRE', payload, ARGV[8])
-end
-return {'finished'}
+
+local verdicts = {}
+for n = 1, #KEYS / 8 do verdicts[n] = finish(8 * n - 7) end
+return verdicts

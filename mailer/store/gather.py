@@ -1,0 +1,115 @@
+"""Calls that come while one is under way go together in the next: no latency when idle, few round trips when busy."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from mailer.errors import QueueRefused, QueueUnavailable
+from mailer.store.connection import CALL_TIMEOUT_S
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST_ITEMS = 100
+MOST_BYTES = 1_000_000
+
+
+@dataclass(slots=True)
+class _Asked(Generic[T, R]):
+    item: T
+    size: int
+    answer: asyncio.Future[R]
+
+
+class Gatherer(Generic[T, R]):
+    """Hands items to `call` in groups of at most MOST_ITEMS and, beyond one item, MOST_BYTES.
+
+    `call` gives an answer for each item, in order. `at_once`: how many calls may be under way.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        size: Callable[[T], int] = lambda _: 0,
+        at_once: int = 1,
+    ) -> None:
+        self._call = call
+        self._size = size
+        self._at_once = at_once
+        self._waiting: deque[_Asked[T, R]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def ask(self, item: T) -> R:
+        """The item's own answer. Raises QueueUnavailable, at the latest after CALL_TIMEOUT_S seconds."""
+        asked: _Asked[T, R] = _Asked(item, self._size(item), asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        self._begin()
+        await asyncio.wait({asked.answer}, timeout=CALL_TIMEOUT_S)
+        if asked.answer.done():
+            return asked.answer.result()
+        asked.answer.cancel()
+        raise QueueUnavailable(f"The queue server did not answer within {CALL_TIMEOUT_S:g} s")
+
+    def _begin(self) -> None:
+        while self._waiting and len(self._calls) < self._at_once:
+            # The task takes its group when it first runs: what is asked for until then goes with it.
+            task = asyncio.get_running_loop().create_task(self._answer_group())
+            self._calls.add(task)
+            task.add_done_callback(self._ended)
+            if self._at_once == 1 or len(self._waiting) <= MOST_ITEMS * len(self._calls):
+                return
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._begin()
+
+    async def _answer_group(self) -> None:
+        group = self._take_group()
+        if not group:
+            return
+        try:
+            answers = await self._call([asked.item for asked in group])
+        except QueueRefused as error:
+            if len(group) == 1:
+                _fail(group, error)
+                return
+            for asked in group:  # one item's trouble is not its neighbours'
+                await self._answer_alone(asked)
+        except Exception as error:  # noqa: BLE001 - it is raised again, for each of those who asked
+            _fail(group, error)
+        else:
+            for asked, answer in zip(group, answers, strict=True):
+                if not asked.answer.done():
+                    asked.answer.set_result(answer)
+
+    async def _answer_alone(self, asked: _Asked[T, R]) -> None:
+        try:
+            (answer,) = await self._call([asked.item])
+        except Exception as error:  # noqa: BLE001 - as above
+            _fail([asked], error)
+        else:
+            if not asked.answer.done():
+                asked.answer.set_result(answer)
+
+    def _take_group(self) -> list[_Asked[T, R]]:
+        group: list[_Asked[T, R]] = []
+        octets = 0
+        while self._waiting and len(group) < MOST_ITEMS:
+            asked = self._waiting[0]
+            if asked.answer.done():  # whoever asked has gone
+                self._waiting.popleft()
+                continue
+            octets += asked.size
+            if group and octets > MOST_BYTES:
+                break
+            group.append(self._waiting.popleft())
+        return group
+
+
+def _fail(group: Sequence[_Asked[T, R]], error: Exception) -> None:
+    for asked in group:
+        if not asked.answer.done():
+            asked.answer.set_exception(error)

@@ -1,0 +1,287 @@
+"""A worker's side of the queue: jobs leased, kept, journaled, finished and given back. See the scripts in lua/.
+
+Each call may be repeated with the same arguments. Raises QueueUnavailable when the server does not answer in time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from mailer import queue
+from mailer.jobs import (
+    ATTEMPTS_KEPT,
+    CRASHES_TO_QUARANTINE,
+    FINAL,
+    MOVES,
+    OPEN,
+    RECORD_VERSION,
+    Attempt,
+    Job,
+    JournalMark,
+    Reason,
+    Recipient,
+    Status,
+)
+from mailer.settings import Durability, Retention
+from mailer.store import keys, records
+from mailer.store.connection import RedisClient
+from mailer.store.gather import Gatherer
+from mailer.store.scripts import Script
+
+MOST_CLAIMED = 100
+PUSHED_BACK_MS = 60_000
+"""What nobody here understands is looked at again after this time."""
+GATHERED_AT_ONCE = 32
+"""Calls under way at a time where each waits for the disk; else one, and the next takes all that has gathered."""
+_PREFIXES = (keys.JOB, keys.PAYLOAD, keys.FROZEN, keys.ARQ_IN_PROGRESS, keys.ARQ_JOB)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job as it was handed over, undecoded: what is broken in it is its own trouble, not the claim's.
+
+    `run` names this run of it; `record` is empty where the queue has an id that we have no record of.
+    """
+
+    job_id: str
+    queue: str
+    run: str
+    blob: bytes | None
+    record: Mapping[bytes, bytes]
+    payload: bytes | None
+    frozen: bytes | None
+    server_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim brought. Times are milliseconds by the server's clock; `next_due` None: the queues are empty."""
+
+    jobs: tuple[Claimed, ...]
+    server_time: int
+    next_due: int | None
+    alone: bool
+    """The one job is quarantined: nothing may run beside it."""
+    waiting: bool
+    """A quarantined job is there for this worker, once nothing else runs."""
+    newer: tuple[str, ...]
+    """Ids that were pushed back because a newer version wrote their records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What names a run on the server."""
+
+    job_id: str
+    queue: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    held: Held
+    mark: JournalMark
+    recipients: tuple[Recipient, ...]
+    dated: int
+    fetched: Mapping[str, Any]
+    """What any later copy is rendered from; empty where nothing was fetched."""
+
+
+class JournalVerdict(StrEnum):
+    GO = "go"
+    LOST = "lost"  # another run has the job, or it is gone
+    EXPIRED = "expired"
+    REST = "rest"  # its status does not allow it any more
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run of a job ended. `at` and `next_attempt_at`: milliseconds by the server's clock."""
+
+    status: Status
+    at: int
+    attempt: Attempt | None = None
+    recipients: tuple[Recipient, ...] | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    partial: bool = False
+    assumed: bool = False
+    unknown_outcomes: int | None = None
+    """None: as it was."""
+    next_attempt_at: int | None = None
+
+
+class FinishVerdict(StrEnum):
+    FINISHED = "finished"
+    STALE = "stale"  # another run was there first, or has the job
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class _Finish:
+    held: Held
+    job: Job
+    ending: Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """`delay_ms` None: the entry means nothing any more, and is dropped. `unsent`: no final dot was written."""
+
+    held: Held
+    delay_ms: int | None
+    unsent: bool
+
+
+class LeaseStore:
+    def __init__(self, redis: RedisClient, retention: Retention, durability: Durability, lease_ms: int) -> None:
+        self._retention = retention
+        self._lease_ms = lease_ms
+        self._claim = Script(redis, "claim")
+        self._beat = Script(redis, "beat")
+        self._journal = Script(redis, "journal", durability)
+        self._finish = Script(redis, "finish", durability)
+        self._release = Script(redis, "release")
+        at_once = GATHERED_AT_ONCE if durability.fsync else 1
+        self._journals = Gatherer(self._journal_all, size=lambda entry: len(str(entry.fetched)), at_once=at_once)
+        self._finishes = Gatherer(self._finish_all, at_once=at_once)
+        self._releases = Gatherer(self._release_all)
+
+    async def claim(self, worker: str, number: int, *, wanted: int, running: int) -> Claim:
+        """Lease up to `wanted` due jobs. `running`: this worker's runs that are not past their journal.
+
+        `number` counts this worker's claims; a claim that got no answer is repeated with the same one.
+        """
+        names = [queue.QUARANTINE, *queue.QUEUES.values(), keys.QUARANTINE_HOLDER, keys.claimed(worker)]
+        now, next_due, alone, waiting, jobs, newer = await self._claim(
+            names,
+            [
+                *(worker, number, self._lease_ms, min(wanted, MOST_CLAIMED), running),
+                *(RECORD_VERSION, CRASHES_TO_QUARANTINE, PUSHED_BACK_MS, *_PREFIXES),
+            ],
+        )
+        run = f"{worker}/{number}"
+        return Claim(
+            jobs=tuple(_claimed(job, run, now) for job in jobs),
+            server_time=now,
+            next_due=None if next_due < 0 else next_due,
+            alone=bool(alone),
+            waiting=bool(waiting),
+            newer=tuple(job_id.decode() for job_id in newer),
+        )
+
+    async def beat(self, runs: Sequence[Held], health: str, health_ms: int) -> frozenset[str]:
+        """Extend the leases of `runs` and the health key. The ids of the jobs that are another's by now, or gone."""
+        names = [queue.HEALTH_CHECK_KEY]
+        args: list[str | bytes | int] = [health, health_ms, self._lease_ms]
+        for held in runs:
+            names += [keys.job(held.job_id), keys.arq_in_progress(held.job_id), held.queue]
+            args += [held.job_id, held.run]
+        return frozenset(job_id.decode() for job_id in await self._beat(names, args))
+
+    async def journal(self, entry: JournalEntry) -> JournalVerdict:
+        """Whether the final dot may be written."""
+        return await self._journals.ask(entry)
+
+    async def finish(self, held: Held, job: Job, ending: Ending) -> FinishVerdict:
+        """Write how a run of `job` (as it was claimed) ended."""
+        return await self._finishes.ask(_Finish(held, job, ending))
+
+    async def release(self, release: Release) -> None:
+        """Give a job back without an end."""
+        await self._releases.ask(release)
+
+    async def _journal_all(self, entries: Sequence[JournalEntry]) -> list[JournalVerdict]:
+        names: list[str] = []
+        args: list[str | bytes | int] = [self._lease_ms, "".join(f"{status}," for status in sorted(OPEN))]
+        for entry in entries:
+            job_id = entry.held.job_id
+            names += [keys.job(job_id), keys.arq_in_progress(job_id), keys.frozen(job_id)]
+            args += [
+                entry.held.run,
+                records.encode_journal(entry.mark),
+                records.encode_recipients(entry.recipients),
+                entry.dated,
+                orjson.dumps(entry.fetched) if entry.fetched else "",
+            ]
+        return [_journal_verdict(word.decode()) for word in await self._journal(names, args)]
+
+    async def _finish_all(self, finishes: Sequence[_Finish]) -> list[FinishVerdict]:
+        names: list[str] = []
+        args: list[str | bytes | int] = [ATTEMPTS_KEPT]
+        for item in finishes:
+            job_id = item.held.job_id
+            names += [keys.job(job_id), keys.payload(job_id), keys.frozen(job_id), keys.attempts(job_id)]
+            names += [keys.arq_in_progress(job_id), keys.arq_job(job_id)]
+            names += [item.held.queue, queue.QUEUES[item.job.stream]]
+            args += self._finish_arguments(item)
+        return [FinishVerdict(reply[0].decode()) for reply in await self._finish(names, args)]
+
+    def _finish_arguments(self, item: _Finish) -> list[str | bytes | int]:
+        job, ending = item.job, item.ending
+        record_ms, payload_ms = "", ""
+        if ending.status not in OPEN:
+            longer = ending.status in {Status.FAILED, Status.UNKNOWN}
+            record_ms, payload_ms = self._retention.after(failed=longer)
+        fields: dict[str, str | bytes] = {
+            "attempts": str(ending.attempt.number if ending.attempt else job.attempts),
+            "reason": ending.reason or "",
+            "detail": ending.detail or "",
+            "next_attempt_at": str(ending.next_attempt_at or ""),
+            "partial": "1" if ending.partial else "0",
+        }
+        if ending.assumed:
+            fields["assumed"] = "1"
+        if ending.unknown_outcomes is not None:
+            fields["unknown_outcomes"] = str(ending.unknown_outcomes)
+        if ending.status in FINAL:
+            fields["finished_at"] = str(ending.at)
+        if ending.recipients is not None:
+            fields["recipients"] = records.encode_recipients(ending.recipients)
+        return [
+            item.held.job_id,
+            item.held.run,
+            ending.status,
+            "".join(f"{status}," for status, to in MOVES.items() if ending.status in to),
+            # A sent mail leaves the queue even when the lease was lost.
+            "1" if ending.status is Status.SENT and not ending.assumed else "0",
+            records.encode_attempt(ending.attempt) if ending.attempt else "",
+            str(ending.next_attempt_at or ""),
+            record_ms,
+            payload_ms,
+            2 * len(fields),
+            *(part for pair in fields.items() for part in pair),
+        ]
+
+    async def _release_all(self, releases: Sequence[Release]) -> list[None]:
+        names: list[str] = []
+        args: list[str | bytes | int] = [keys.WAKE]
+        for item in releases:
+            job_id = item.held.job_id
+            names += [keys.job(job_id), keys.arq_in_progress(job_id), keys.arq_job(job_id), item.held.queue]
+            delay = "drop" if item.delay_ms is None else item.delay_ms
+            args += [job_id, item.held.run, delay, "1" if item.unsent else "0"]
+        await self._release(names, args)
+        return [None] * len(releases)
+
+
+def _claimed(reply: Sequence[Any], run: str, now: int) -> Claimed:
+    job_id, queue_name, blob, flat, payload, frozen = reply
+    return Claimed(
+        job_id=job_id.decode(),
+        queue=queue_name.decode(),
+        run=run,
+        blob=blob,
+        record=dict(zip(flat[::2], flat[1::2], strict=True)),
+        payload=payload,
+        frozen=frozen,
+        server_time=now,
+    )
+
+
+def _journal_verdict(word: str) -> JournalVerdict:
+    """A word that is none of the verdicts is the status that forbids the mail."""
+    return JournalVerdict(word) if word in set(JournalVerdict) - {JournalVerdict.REST} else JournalVerdict.REST

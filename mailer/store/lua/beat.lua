@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- A worker's sign of life: extends the leases of its runs, and says which of them it has lost.
+--
+-- KEYS  health check, then for each run: record, in-progress, queue
+-- ARGV  health text, how long it counts (ms), lease (ms), then for each run: job id, run
+-- Returns the ids of the jobs whose lease is another's by now, or that are gone.
+--
+-- A lease that ran out while the server was away is taken up again, if nobody else has claimed the job meanwhile.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lease = tonumber(ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+
+local lost = {}
+for n = 1, (#KEYS - 1) / 3 do
+    local record, in_progress, queue = KEYS[3 * n - 1], KEYS[3 * n], KEYS[3 * n + 1]
+    local id, run = ARGV[2 * n + 2], ARGV[2 * n + 3]
+    if redis.call('HGET', record, 'run') == run or redis.call('GET', in_progress) == run then
+        redis.call('SET', in_progress, run, 'PX', lease)
+        redis.call('ZADD', queue, 'XX', now + lease + 1, id)
+    else
+        lost[#lost + 1] = id
+    end
+end
+return lost

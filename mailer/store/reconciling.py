@@ -1,0 +1,50 @@
+"""What was left behind: a record that is unfinished, but stands in no queue, is put back.
+
+That never happens by itself. A server that was restored from older data, or a hand that removed an entry, does it.
+"""
+
+import time
+
+from mailer import queue
+from mailer.jobs import OPEN
+from mailer.store import keys
+from mailer.store.connection import RedisClient, command
+from mailer.store.scripts import Script
+
+LOOKED_AT = 500
+TURN_MS = 30_000
+CURSOR_KEPT_MS = 24 * 3600 * 1000
+
+
+class Reconciler:
+    """Walks over all records, LOOKED_AT at a step; one worker at a time has the turn."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+        self._reconcile = Script(redis, "reconcile")
+
+    async def step(self, worker: str) -> tuple[str, ...]:
+        """The ids that were put back. None where it is another worker's turn. Raises QueueUnavailable."""
+        holder = await command(self._redis, "GET", keys.RECONCILER)
+        if holder is not None and holder != worker.encode():
+            return ()
+        if holder is None and not await command(self._redis, "SET", keys.RECONCILER, worker, "NX", "PX", TURN_MS):
+            return ()
+        await command(self._redis, "PEXPIRE", keys.RECONCILER, TURN_MS)
+        cursor = int(await command(self._redis, "GET", keys.RECONCILER_CURSOR) or 0)
+        cursor, names = await command(self._redis, "SCAN", cursor, "MATCH", keys.job("*"), "COUNT", LOOKED_AT)
+        put_back = await self._put_back([name.decode().removeprefix(keys.JOB) for name in names])
+        await command(self._redis, "SET", keys.RECONCILER_CURSOR, cursor, "PX", CURSOR_KEPT_MS)
+        return put_back
+
+    async def _put_back(self, job_ids: list[str]) -> tuple[str, ...]:
+        if not job_ids:
+            return ()
+        now_ms = time.time_ns() // 1_000_000
+        open_statuses = "".join(f"{status}," for status in sorted(OPEN))
+        args: list[str | bytes | int] = [keys.WAKE, keys.JOB, keys.ARQ_JOB, open_statuses, len(queue.QUEUES)]
+        args += [str(stream) for stream in queue.QUEUES]
+        for job_id in job_ids:
+            args += [job_id, queue.blob(job_id, now_ms)]
+        found = await self._reconcile([queue.QUARANTINE, *queue.QUEUES.values()], args)
+        return tuple(job_id.decode() for job_id in found)

@@ -1,0 +1,231 @@
+"""arq's Worker with leases: jobs are held for seconds and kept by signs of life; a dead worker's jobs come due again.
+
+arq's keys, blobs and command line; none of its polling. The trap: arq builds the instance, so there is no `__init__`
+here, and its signal handlers are set before `main` runs.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from signal import Signals
+from typing import Any
+
+import structlog
+from arq.worker import Worker
+
+from mailer import queue
+from mailer.errors import QueueUnavailable
+from mailer.store.connection import RedisClient
+from mailer.store.leases import Claim, Claimed, LeaseStore
+from mailer.store.reconciling import Reconciler
+from mailer.store.wake import listen
+from mailer.store.watch import ServerWatch
+from worker.lease import Lease
+from worker.running import Runs
+from worker.watchdog import watchdog
+
+log = structlog.get_logger()
+
+POLL_S = 1.0
+"""The net below wake and timer: how long a job may wait that nobody spoke of."""
+GATHER_S = 0.005
+"""While more is due than there are slots, one claim takes what became free within this time."""
+AWAY_S = 0.5
+"""Between two tries to reach a queue server that is away."""
+BEATS = 3
+"""In a lease, at least."""
+BEAT_S = 3.0
+HEALTH_S = 10
+RECONCILE_EVERY_S = 5.0
+LEAVE_S = 10.0
+"""How long a stopping worker tries to give its jobs back."""
+STOP_AGAIN_S = 0.1
+PUSHED_BACK_S = 60.0
+
+
+class LeasedWorker(Worker):
+    """One process. `ctx` is filled by on_startup: redis, leases, watch, lease_s."""
+
+    name: str
+    _runs: Runs
+    _attention: asyncio.Event | None = None
+    _alone = False
+    """The one run is of a quarantined job, or one waits until nothing else runs."""
+    _hurry = False
+    _defect: BaseException | None = None
+
+    async def main(self) -> None:
+        """Run until told to stop; in burst mode, until the queues are empty."""
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._attention = asyncio.Event()
+        self._runs = Runs(self._attention.set)
+        if self.on_startup:
+            await self.on_startup(self.ctx)
+        try:
+            async with self._background():
+                await self._claim_jobs()
+                await self._leave()
+        except asyncio.CancelledError:
+            if self._defect is not None:
+                raise self._defect from None
+            raise
+
+    async def close(self) -> None:
+        """Ends what main began. The health key is left to expire: it may be another worker's by now."""
+        if self.main_task is not None and not self.main_task.done():
+            self.handle_sig(signal.SIGTERM)
+            await self.main_task
+        if self.on_shutdown:
+            await self.on_shutdown(self.ctx)
+        self.allow_pick_jobs, self._hurry = True, False
+
+    def handle_sig(self, signum: Signals) -> None:
+        """Take no more jobs, let those past their journal end, give the others back. Told twice: wait for none."""
+        log.info("worker.stopping", signal=Signals(signum).name)
+        self._hurry = not self.allow_pick_jobs
+        self.allow_pick_jobs = False
+        if self._attention is not None:
+            self._attention.set()
+
+    handle_sig_wait_for_completion = handle_sig
+
+    @contextlib.asynccontextmanager
+    async def _background(self) -> AsyncIterator[None]:
+        redis: RedisClient = self.ctx["redis"]
+        watch: ServerWatch = self.ctx["watch"]
+        async with watchdog(self.ctx["lease_s"]):
+            tasks = [
+                asyncio.create_task(work)
+                for work in (
+                    listen(redis, self._pay_attention),
+                    watch.run(),
+                    self._beat(self.ctx["leases"]),
+                    self._reconcile(Reconciler(redis)),
+                )
+            ]
+            for task in tasks:
+                task.add_done_callback(self._background_ended)
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        """These never end by themselves. One that did is a defect, and a worker without it must not go on."""
+        if not task.cancelled() and self.main_task is not None:
+            self._defect = task.exception()
+            self.main_task.cancel()
+
+    def _pay_attention(self) -> None:
+        if self._attention is not None:
+            self._attention.set()
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something happens, or for `seconds`. Not by asyncio.wait_for, which can swallow a cancellation."""
+        if self._attention is not None and seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._attention.wait()
+            self._attention.clear()
+
+    async def _claim_jobs(self) -> None:
+        number = 1
+        while self.allow_pick_jobs:
+            wanted = self._wanted()
+            if not wanted:
+                await self._wait(POLL_S)
+                continue
+            try:
+                claim = await self.ctx["leases"].claim(
+                    self.name, number, wanted=wanted, running=self._runs.before_journal
+                )
+            except QueueUnavailable as error:  # the watch raises the alarm
+                log.warning("worker.cannot_claim", detail=str(error))
+                await asyncio.sleep(AWAY_S)
+                continue
+            number += 1
+            self._begin(claim)
+            if self.burst and claim.next_due is None and not claim.jobs and not self._runs:
+                return
+            if len(claim.jobs) == wanted and not claim.alone:
+                await asyncio.sleep(GATHER_S)
+            else:
+                await self._wait(min(POLL_S, _until(claim)))
+
+    def _wanted(self) -> int:
+        """Free slots; none while a quarantined job runs or waits for the others to pass their journals."""
+        if self._alone and self._runs.before_journal:
+            return 0
+        return int(self.max_jobs) - len(self._runs)
+
+    def _begin(self, claim: Claim) -> None:
+        self._alone = claim.alone or claim.waiting
+        if claim.newer:
+            log.error("job.record_too_new", job_ids=claim.newer, fix="upgrade this worker")
+        for claimed in claim.jobs:
+            self._start(claimed)
+
+    def _start(self, claimed: Claimed) -> None:
+        lease = Lease(claimed, self.ctx["leases"])
+        call = _call_of(claimed)
+        function = self.functions.get(call.function) if call is not None else None
+        if call is None or function is None:
+            asked = call.function if call is not None else None
+            log.error("job.not_understood", job_id=claimed.job_id, function=asked, fix="upgrade this worker")
+            self._runs.start(lease, lease.give_back(PUSHED_BACK_S))
+            return
+        starts = int(claimed.record.get(b"starts", b"1"))
+        ctx: dict[str, Any] = {**self.ctx, "job_id": claimed.job_id, "job_try": starts, "lease": lease}
+        self._runs.start(lease, function.coroutine(ctx, *call.args, **call.kwargs))
+
+    async def _beat(self, leases: LeaseStore) -> None:
+        every_s = min(BEAT_S, self.ctx["lease_s"] / BEATS)
+        while True:
+            health = f"runs={len(self._runs)} before_journal={self._runs.before_journal} worker={self.name}"
+            try:
+                lost = await leases.beat(self._runs.held(), health, HEALTH_S * 1000)
+            except QueueUnavailable:
+                await asyncio.sleep(min(AWAY_S, every_s))
+                continue
+            if lost:
+                log.error("job.lease_lost", job_ids=sorted(lost))
+                self._runs.stop(lost)
+            await asyncio.sleep(every_s)
+
+    async def _reconcile(self, reconciler: Reconciler) -> None:
+        while True:
+            await asyncio.sleep(RECONCILE_EVERY_S)
+            with contextlib.suppress(QueueUnavailable):
+                put_back = await reconciler.step(self.name)
+                if put_back:
+                    log.error("job.was_in_no_queue", job_ids=put_back)
+
+    async def _leave(self) -> None:
+        """Those past their journal have the grace time for their answers; what then still waits follows its policy."""
+        began = time.monotonic()
+        while len(self._runs) and not self._hurry:
+            self._runs.stop()
+            patience_s = self._job_completion_wait if self._runs.before_journal < len(self._runs) else LEAVE_S
+            if time.monotonic() - began > patience_s:
+                log.error("worker.left_behind", job_ids=[held.job_id for held in self._runs.held()])
+                return
+            await self._wait(STOP_AGAIN_S)
+
+
+def _call_of(claimed: Claimed) -> queue.Call | None:
+    """Without a blob the record is enough: the blob only repeats the id."""
+    if claimed.blob is None:
+        return queue.Call(queue.DELIVER, (claimed.job_id,), {})
+    return queue.read_blob(claimed.blob)
+
+
+def _until(claim: Claim) -> float:
+    """Seconds until the next job is due."""
+    return POLL_S if claim.next_due is None else (claim.next_due - claim.server_time) / 1000
