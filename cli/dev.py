@@ -33,8 +33,8 @@ from service.settings import ServiceSettings
 
 LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 70.0
-"""Longer than the worker's grace time."""
+STOP_TIMEOUT_S = 80.0
+"""Longer than `postroom worker` waits for its processes, which is longer than their grace time."""
 
 EXAMPLE = """curl -s localhost:{port}/jobs -H 'content-type: application/json' \\
         -d '{{"event": "user.signed_up", "data": {{"id": 42}}}}'"""
@@ -110,8 +110,8 @@ async def run_dev(environ: Mapping[str, str]) -> None:
         await stack.enter_async_context(serve_mailbox(MailboxStore(redis), LOOPBACK, plan.dev.mailbox_smtp_port))
         environment = plan.environment(redis_url)
         # Stopped in reverse: the API first, so that nothing new comes in, then the worker, which finishes its mail.
-        worker = await stack.enter_async_context(_child("worker", environment))
-        api = await stack.enter_async_context(_child("serve", environment))
+        worker = await stack.enter_async_context(_child("worker", "--processes", "1", environment=environment))
+        api = await stack.enter_async_context(_child("serve", environment=environment))
         children = {"worker": worker, "API": api}
 
         await _until_ready(children, stop, plan.service.port, JobStore(redis, plan.mailer.durable))
@@ -123,9 +123,9 @@ async def run_dev(environ: Mapping[str, str]) -> None:
 
 
 @asynccontextmanager
-async def _child(command: str, environment: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _child(*command: str, environment: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli", command),
+        *(sys.executable, "-m", "cli", *command),
         env=environment,
         stdin=subprocess.DEVNULL,
         start_new_session=True,

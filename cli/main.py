@@ -31,6 +31,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON."
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 
+MOST_PROCESSES = 256
 SHUTDOWN_S = 3
 """What an open mailbox tab, which always waits for the next mail, may hold up the end of the API."""
 
@@ -83,8 +84,20 @@ def serve() -> None:
 
 
 @app.command()
-def worker() -> None:
-    """Run a worker (also: `arq worker.WorkerSettings`)."""
+def worker(
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Worker processes; one for each core without it.")
+    ] = None,
+) -> None:
+    """Run workers, and new ones for those that die (a single one, watched by nobody: `arq worker.WorkerSettings`)."""
+    from cli.supervisor import supervise
+
+    raise typer.Exit(supervise(os.environ, processes))
+
+
+@app.command(hidden=True)
+def worker_process() -> None:
+    """One of `postroom worker`'s processes."""
     from worker.main import run
 
     run()

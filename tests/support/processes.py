@@ -1,6 +1,7 @@
 """Postroom's real processes, as a user starts them, on ports of their own."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -80,3 +82,32 @@ async def worker_process(env: Mapping[str, str], log: Path | None = None) -> Asy
     """`arq worker.WorkerSettings`."""
     async with process(str(BIN / "arq"), "worker.WorkerSettings", env=env, log=log) as child:
         yield child
+
+
+@asynccontextmanager
+async def supervised_workers(
+    env: Mapping[str, str], log: Path | None = None, processes: int = 1
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`postroom worker --processes N`."""
+    command = (str(BIN / "postroom"), "worker", "--processes", str(processes))
+    async with process(*command, env=env, log=log) as child:
+        yield child
+
+
+def children(pid: int) -> list[int]:
+    """Of a process's main thread. Linux only."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_gone(pid: int) -> bool:
+    """Ended, be it that nobody has asked for its exit code yet. Linux only."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def logged(log: Path, event: str) -> list[dict[str, Any]]:
+    """The lines that processes have logged under this name so far, oldest first."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
+    return [line for line in lines if line.get("event") == event]
