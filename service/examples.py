@@ -55,6 +55,8 @@ _DEFERRED: dict[str, Any] = {
     "reason": None,
     "detail": None,
     "partial": False,
+    "assumed": False,
+    "unknown_outcomes": 0,
     "template": "welcome",
     "template_version": "58053e3c6f355ed2",
     "event": {"name": "user.signed_up", "id": "evt-1", "source": "/app", "subject": None, "time": None},
@@ -117,6 +119,6 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "waitForMail": {"arrived": _SUMMARY},
     "getMail": {"welcome": _MAIL},
     "healthz": {"ok": {"status": "ok"}},
-    "readyz": {"ready": {"status": "ready", "queue": "ok", "templates": 3, "broken_templates": {}}},
+    "readyz": {"ready": {"status": "ready", "queue": "ok", "alarms": {}, "templates": 3, "broken_templates": {}}},
 }
 """Operation -> name of the example -> the answer."""

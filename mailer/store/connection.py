@@ -17,7 +17,8 @@ RedisClient = Redis
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 0.5
-REPLY_TIMEOUT_S = 1.2
+REPLY_TIMEOUT_S = 1.6
+"""Longer than a sync may take (scripts.py): else what the server says of it would not be heard."""
 CALL_TIMEOUT_S = 1.8
 """Bound of one call with all its repeats: the API promises its 503 within 2 s."""
 

@@ -1,36 +1,62 @@
 """One job from acceptance to its end, on the real queue server, without waiting for backoff."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import pytest
 
+from mailer import queue
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobStore, JobView
+from mailer.store.leases import LeaseStore
 from service.intake import Intake
-from worker.delivery import Deps, deliver
+from worker.delivery import deliver
+from worker.lease import Lease
+from worker.preparation import Deps
+
+QUEUES = (*queue.QUEUES.values(), queue.QUARANTINE)
 
 
 @dataclass
 class Run:
-    """Submits bodies as POST /jobs would, and runs jobs as the worker would."""
+    """Submits bodies as POST /jobs would, and runs jobs as a worker would."""
 
     store: JobStore
+    leases: LeaseStore
     redis: RedisClient
     deps: Deps
+    _claims: int = 0
+    _claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def submit(self, body: dict[str, Any]) -> str:
         intake = Intake(self.store, self.deps.templates, self.deps.default_from)
-        await intake.accept(body, owner="test")
-        (job_id, *_) = await self.redis.zrevrange("arq:queue", 0, 0)
-        return str(job_id.decode())
+        acceptance = await intake.accept(body, owner="test")
+        (job,) = orjson.loads(acceptance.answer)["jobs"]
+        return str(job["id"])
+
+    async def claim(self, job_id: str) -> Lease | None:
+        """The job, whenever it would be due; None where it waits in no queue or is leased."""
+        async with self._claiming:
+            for name in QUEUES:
+                if await self.redis.zscore(name, job_id) is not None:
+                    await self.redis.zadd(name, {job_id: 0}, xx=True)  # the first of all that are due
+            self._claims += 1
+            claim = await self.leases.claim("the worker", self._claims, wanted=1, running=0)
+        if not claim.jobs:
+            return None
+        (claimed,) = claim.jobs
+        assert claimed.job_id == job_id
+        return Lease(claimed, self.leases)
 
     async def once(self, job_id: str) -> JobView:
-        """The next run, whenever it would be due."""
-        await self.redis.hset(keys.job(job_id), "next_attempt_at", "")
-        await deliver(job_id, self.store, self.deps)
+        """The next run, whenever it would be due; none, where the job is at rest."""
+        lease = await self.claim(job_id)
+        if lease is not None:
+            await deliver(lease, self.deps)
         return await self.view(job_id)
 
     async def view(self, job_id: str) -> JobView:
@@ -41,16 +67,18 @@ class Run:
     async def age(self, job_id: str, seconds: float) -> None:
         """As if the job had been accepted `seconds` earlier."""
         record = keys.job(job_id)
-        for field in ("created_at", "due_at", "expires_at"):
-            value = await self.redis.hget(record, field)
+        for name in ("created_at", "due_at", "expires_at"):
+            value = await self.redis.hget(record, name)
             if value:
-                await self.redis.hset(record, field, str(int(value) - int(seconds * 1000)))
+                await self.redis.hset(record, name, str(int(value) - int(seconds * 1000)))
 
 
 @pytest.fixture
-def make_run(store: JobStore, redis: RedisClient, make_deps: Callable[..., Deps]) -> Callable[..., Run]:
+def make_run(
+    store: JobStore, leases: LeaseStore, redis: RedisClient, make_deps: Callable[..., Deps]
+) -> Callable[..., Run]:
     def make(**options: Any) -> Run:
-        return Run(store, redis, make_deps(**options))
+        return Run(store, leases, redis, make_deps(**options))
 
     return make
 

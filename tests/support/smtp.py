@@ -24,7 +24,8 @@ class Received:
 class ScriptedRelay:
     """`script` maps a moment to replies, used up one by one, the last one for good; without one it is the usual reply.
 
-    Moments: BANNER EHLO STARTTLS AUTH MAIL RCPT DATA DOT RSET QUIT, and "RCPT <address>" for one recipient.
+    Moments: BANNER EHLO STARTTLS AUTH MAIL RCPT DATA DOT RSET QUIT, and "RCPT <address>" for one recipient; BODY in the
+    midst of the content, and LEAVE at once after the reply to that, which have no usual reply.
     """
 
     script: dict[str, list[str]] = field(default_factory=dict)
@@ -34,6 +35,10 @@ class ScriptedRelay:
     commands: list[str] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    body_after: int = 1000
+    """Octets of content after which it is the moment BODY."""
+    dots: int = 0
+    """Final dots that arrived, whatever became of them."""
     before_dot: Callable[[], Awaitable[None]] | None = None
     """Awaited when a mail is whole, before the relay answers."""
 
@@ -107,12 +112,18 @@ class _Conversation:
         reply = await self.say("DATA", "354 go on")
         if not reply.startswith("354"):
             return
-        lines = []
+        lines: list[bytes] = []
         while (line := await self.reader.readline()) != b".\r\n":
             if not line:
                 return
             lines.append(line.removeprefix(b"."))
+            if "BODY" in self.relay.script and sum(map(len, lines)) > self.relay.body_after:
+                await self.say("BODY", "")
+                if self.relay.script.pop("LEAVE", None):
+                    await self.say("LEAVE", DROP)
+                del self.relay.script["BODY"]
         self.mail.content = b"".join(lines)
+        self.relay.dots += 1
         if self.relay.before_dot is not None:
             await self.relay.before_dot()
         if self.relay.reply("DOT", "250").startswith("250"):
