@@ -3,7 +3,7 @@
 import pytest
 
 from mailer.addresses import Address
-from mailer.jobs import FINAL, MOVES, OPEN_RECIPIENT, Field, Recipient, RecipientStatus, Status, distinct
+from mailer.jobs import FINAL, MOVES, OPEN, OPEN_RECIPIENT, Field, Recipient, RecipientStatus, Status, distinct
 
 
 def reachable(status: Status) -> set[Status]:
@@ -24,9 +24,19 @@ def test_a_final_status_has_no_way_out(status):
     assert MOVES[status] == frozenset()
 
 
-@pytest.mark.parametrize("status", sorted(set(Status) - FINAL))
-def test_each_other_status_can_still_reach_every_end(status):
-    assert reachable(status) >= FINAL
+@pytest.mark.parametrize("status", sorted(OPEN))
+def test_a_job_in_a_queue_can_still_reach_every_end(status):
+    assert reachable(status) >= FINAL | {Status.UNKNOWN}
+
+
+def test_a_job_in_doubt_is_never_taken_up_again_by_itself():
+    """The relay may have the mail. All that may come is the answer that was thought lost."""
+    assert MOVES[Status.UNKNOWN] == {Status.SENT}
+
+
+def test_a_status_is_open_in_doubt_or_final():
+    assert OPEN | {Status.UNKNOWN} | FINAL == set(Status)
+    assert not OPEN & FINAL
 
 
 def test_nothing_comes_back_to_pending_and_every_status_can_be_reached():
@@ -34,8 +44,9 @@ def test_nothing_comes_back_to_pending_and_every_status_can_be_reached():
     assert reachable(Status.PENDING) == set(Status) - {Status.PENDING}
 
 
-def test_a_recipient_is_open_until_a_relay_has_decided():
-    assert set(RecipientStatus) - OPEN_RECIPIENT == {RecipientStatus.SENT, RecipientStatus.FAILED}
+def test_a_recipient_is_open_until_a_relay_has_decided_or_may_have():
+    decided = {RecipientStatus.SENT, RecipientStatus.FAILED, RecipientStatus.UNKNOWN}
+    assert set(RecipientStatus) - OPEN_RECIPIENT == decided
 
 
 def test_nobody_gets_one_mail_twice():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mailer.addresses import Address
 from mailer.errors import TemplateError
-from mailer.jobs import Stream
+from mailer.jobs import Stream, UnknownPolicy
 from mailer.manifest import MAX_DURATION_MS, RESERVED, parse_duration, parse_manifest
 
 UNITS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -53,6 +53,12 @@ def test_every_key_may_be_left_out():
     assert (manifest.delay, manifest.expires_after) == (0, None)
 
 
+@pytest.mark.parametrize("policy", UnknownPolicy)
+def test_a_template_may_say_what_becomes_of_a_mail_in_doubt(policy):
+    assert parse_manifest(f'unknown_policy = "{policy}"').unknown_policy is policy
+    assert parse_manifest("").unknown_policy is None
+
+
 def test_one_recipient_needs_no_list():
     one = parse_manifest('to = { email = "{{ user.email }}" }')
     several = parse_manifest('to = [{ email = "{{ user.email }}" }]')
@@ -72,6 +78,8 @@ def test_the_from_address_is_read_once_at_load():
         ('sender = "a@acme.example"', "sender: "),
         ('strem = "bulk"', "strem: "),
         ('stream = "urgent"', "stream: "),
+        ('unknown_policy = "retry"', "unknown_policy: "),
+        ("unknown_policy = true", "unknown_policy: "),
         ('events = ["user signed up"]', "events.0: "),
         ('events = [""]', "events.0: "),
         ('layout = "../../etc"', "layout: "),

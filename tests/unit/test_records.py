@@ -15,6 +15,7 @@ from mailer.jobs import (
     Event,
     Field,
     Job,
+    JournalMark,
     NewJob,
     Payload,
     Phase,
@@ -24,6 +25,7 @@ from mailer.jobs import (
     Reply,
     Status,
     Stream,
+    UnknownPolicy,
 )
 from mailer.store import records
 
@@ -64,6 +66,7 @@ NEW_JOBS = st.builds(
     template_version=TEXT,
     event=st.none() | st.builds(Event, TEXT, TEXT, MAYBE, MAYBE, MAYBE),
     recipients=st.none() | RECIPIENT_LISTS,
+    unknown_policy=st.none() | st.sampled_from(UnknownPolicy),
 )
 
 
@@ -86,6 +89,38 @@ def test_an_accepted_job_is_read_back(new):
         event=new.event,
         recipients=new.recipients,
         recipients_from_source=new.recipients is None,
+        unknown_policy=new.unknown_policy,
+    )
+
+
+def test_a_record_of_version_1_is_read_as_it_was_written():
+    """Written by release 0.1: it knows neither crashes nor journal nor policy."""
+    record = {"v": "1", "kind": "mail", "status": "deferred", "stream": "normal", "attempts": "2", "token": "t"}
+    record |= {"template": "welcome", "template_version": "v", "recipients_from": "source", "next_attempt_at": "9"}
+    job = records.decode_record("0123", stored(record))
+    assert (job.version, job.status, job.attempts, job.next_attempt_at) == (1, Status.DEFERRED, 2, 9)
+    assert (job.unknown_policy, job.unknown_outcomes, job.assumed) == (None, 0, False)
+    assert (job.crashes, job.journal, job.dated) == (0, None, None)
+
+
+MARKS = st.builds(JournalMark, TEXT, MS, MS)
+
+
+@given(MARKS, RECIPIENT_LISTS, MS.filter(bool), st.integers(0, 9), st.integers(0, 9), st.booleans())
+def test_what_was_journaled_and_how_often_it_went_wrong_is_read_back(mark, recipients, dated, crashes, lost, assumed):
+    new = NewJob(id="0123", payload=Payload(), recipients=())
+    raw = stored(records.new_record(new), dated=str(dated), crashes=str(crashes), unknown_outcomes=str(lost))
+    raw |= {b"journal": records.encode_journal(mark), b"recipients": records.encode_recipients(recipients)}
+    raw |= {b"assumed": b"1"} if assumed else {}
+    accepted = records.decode_record("0123", stored(records.new_record(new)))
+    assert records.decode_record("0123", raw) == replace(
+        accepted,
+        journal=mark,
+        recipients=recipients,
+        dated=dated,
+        crashes=crashes,
+        unknown_outcomes=lost,
+        assumed=assumed,
     )
 
 
@@ -145,6 +180,9 @@ ATTEMPT = Attempt(1, at=1, duration_ms=2, phase=Phase.MAIL, outcome="deferred", 
 def test_keys_of_a_newer_version_are_left_alone():
     attempt = orjson.loads(records.encode_attempt(ATTEMPT)) | {"conversation": ["EHLO"], "queue_id": "4fXyz"}
     attempt["reply"]["lines"] = 2
+    mark = orjson.loads(records.encode_journal(JournalMark("relay", 1, 2))) | {"octets": 5}
+    record = stored(records.new_record(NewJob(id="0123", payload=Payload())), journal=orjson.dumps(mark).decode())
+    assert records.decode_record("0123", record).journal == JournalMark("relay", 1, 2)
     assert records.decode_attempt(orjson.dumps(attempt)) == ATTEMPT
     recipient = orjson.loads(records.encode_recipients((Recipient(Address("ada@example.com")),)))
     recipient[0] |= {"bounced_at": 5}
@@ -153,7 +191,10 @@ def test_keys_of_a_newer_version_are_left_alone():
     assert records.decode_payload(orjson.dumps(payload)) == Payload(subject="Hi", text="Hi")
 
 
-@pytest.mark.parametrize(("key", "value"), [(b"v", b"2"), (b"status", b"unknown"), (b"stream", b"urgent")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(b"v", b"3"), (b"status", b"paused"), (b"stream", b"urgent"), (b"reason", b"odd"), (b"unknown_policy", b"ask")],
+)
 def test_what_only_a_newer_version_can_have_written_is_told_apart(key, value):
     record = {b"v": b"1", b"kind": b"mail", b"status": b"pending", b"stream": b"normal"}
     record |= {b"created_at": b"1", b"due_at": b"1", b"attempts": b"0"}

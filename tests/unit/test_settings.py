@@ -8,8 +8,15 @@ from pydantic import SecretStr
 from cli.settings import ClientSettings, DevSettings
 from mailer.addresses import Address
 from mailer.errors import SettingsError
-from mailer.jobs import Stream
-from mailer.settings import NAMES_OF_OTHER_PROCESSES, SECRET_NAMES, MailerSettings, Settings, unknown_variables
+from mailer.jobs import Stream, UnknownPolicy
+from mailer.settings import (
+    NAMES_OF_OTHER_PROCESSES,
+    SECRET_NAMES,
+    Durability,
+    MailerSettings,
+    Settings,
+    unknown_variables,
+)
 from service.settings import ServiceSettings, parse_api_keys
 from worker.settings import DEFAULT_BACKOFF, BackoffSchedule, WorkerProcessSettings, read_secrets, read_sources
 
@@ -69,6 +76,15 @@ def test_every_setting_is_described(settings):
         (WorkerProcessSettings, "POSTROOM_BACKOFF", "{"),
         (WorkerProcessSettings, "POSTROOM_BACKOFF", '{"slow": {"base_s": 1, "cap_s": 1, "give_up_s": 1}}'),
         (WorkerProcessSettings, "POSTROOM_BACKOFF", '{"normal": {"base_s": 0, "cap_s": 1, "give_up_s": 1}}'),
+        (WorkerProcessSettings, "POSTROOM_LEASE_S", "0.5"),
+        (WorkerProcessSettings, "POSTROOM_LEASE_S", "301"),
+        (WorkerProcessSettings, "POSTROOM_LEASE_S", "10 s"),
+        (WorkerProcessSettings, "POSTROOM_WORKER_PORT", "0"),
+        (WorkerProcessSettings, "POSTROOM_UNKNOWN_POLICY", "hold"),
+        (WorkerProcessSettings, "POSTROOM_UNKNOWN_POLICY", '{"normal": "retry"}'),
+        (WorkerProcessSettings, "POSTROOM_UNKNOWN_POLICY", '{"slow": "hold"}'),
+        (MailerSettings, "POSTROOM_DURABILITY", "always"),
+        (MailerSettings, "POSTROOM_DURABILITY_REPLICAS", "-1"),
         (DevSettings, "POSTROOM_DEMO_PORT", "-1"),
         (DevSettings, "POSTROOM_MAILBOX_SMTP_PORT", "smtp"),
         (ClientSettings, "POSTROOM_URL", "localhost:8000"),
@@ -181,6 +197,27 @@ def test_addresses_and_schedules_arrive_ready_to_use():
     assert settings.backoff_of(Stream.BULK) == BackoffSchedule(base_s=1, cap_s=2, give_up_s=3)
     assert settings.backoff_of(Stream.NORMAL) == DEFAULT_BACKOFF[Stream.NORMAL]
     assert set(DEFAULT_BACKOFF) == set(Stream)
+
+
+def test_a_mail_in_doubt_is_sent_once_more_unless_its_stream_says_otherwise():
+    assert {WorkerProcessSettings().policy_of(stream) for stream in Stream} == {UnknownPolicy.RESEND}
+    settings = WorkerProcessSettings.load({"POSTROOM_UNKNOWN_POLICY": '{"critical": "accept", "bulk": "hold"}'})
+    assert [settings.policy_of(stream) for stream in (Stream.CRITICAL, Stream.NORMAL, Stream.BULK)] == [
+        UnknownPolicy.ACCEPT,
+        UnknownPolicy.RESEND,
+        UnknownPolicy.HOLD,
+    ]
+
+
+def test_a_dead_workers_jobs_run_again_after_ten_seconds_unless_said_otherwise():
+    assert WorkerProcessSettings().lease_s == 10
+    assert WorkerProcessSettings.load({"POSTROOM_LEASE_S": "2.5"}).lease_s == 2.5
+
+
+def test_what_counts_as_accepted_is_the_servers_word_or_that_of_its_disk():
+    assert MailerSettings().durable == Durability(fsync=False, replicas=0)
+    synced = {"POSTROOM_DURABILITY": "fsync", "POSTROOM_DURABILITY_REPLICAS": "2"}
+    assert MailerSettings.load(synced).durable == Durability(fsync=True, replicas=2)
 
 
 def test_several_api_keys_each_with_an_owner():
