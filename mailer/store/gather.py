@@ -47,10 +47,12 @@ class Gatherer(Generic[T, R]):
         asked: _Asked[T, R] = _Asked(item, self._size(item), asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
         self._begin()
-        await asyncio.wait({asked.answer}, timeout=CALL_TIMEOUT_S)
-        if asked.answer.done():
-            return asked.answer.result()
-        asked.answer.cancel()
+        try:
+            await asyncio.wait({asked.answer}, timeout=CALL_TIMEOUT_S)
+            if asked.answer.done():
+                return asked.answer.result()
+        finally:
+            asked.answer.cancel()  # whoever gives up is not asked for any more; an answer that is there stays
         raise QueueUnavailable(f"The queue server did not answer within {CALL_TIMEOUT_S:g} s")
 
     def _begin(self) -> None:
