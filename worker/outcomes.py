@@ -103,7 +103,7 @@ def conclude(
         case Unknown():
             return _unknown(job, outcome, timing, schedule, random)
         case Failed() | Skipped() | Expired():
-            return _end_open(job.recipients, _unsent(job, outcome, timing))
+            return _end_open(job, job.recipients, _unsent(job, outcome, timing))
         case _:
             assert_never(outcome)
 
@@ -158,7 +158,7 @@ def _again(
             ending = Ending(Status.FAILED, timing.ended_at, attempt, reason=Reason.GAVE_UP, detail=detail)
         case _:
             assert_never(decision)
-    return _end_open(outcome.recipients or job.recipients, ending)
+    return _end_open(job, outcome.recipients or job.recipients, ending)
 
 
 def _unknown(
@@ -220,10 +220,18 @@ def _verdict(job: Job, outcome: HandedOver, timing: Timing) -> Ending:
     )
 
 
-def _end_open(recipients: tuple[Recipient, ...] | None, ending: Ending) -> Ending:
-    """End for recipients that are still open too. A job that reached somebody before is `sent`, in part."""
+def _end_open(job: Job, recipients: tuple[Recipient, ...] | None, ending: Ending) -> Ending:
+    """End for recipients that are still open too. A job that reached somebody before is `sent`, in part; one that may
+    have reached somebody stays in doubt."""
     if recipients is None:
         return ending
+    if job.unknown_outcomes and not job.assumed and any(item.status in OPEN_RECIPIENT for item in recipients):
+        doubtful = tuple(
+            replace(item, status=RecipientStatus.UNKNOWN) if item.status in OPEN_RECIPIENT else item
+            for item in recipients
+        )
+        detail = f"The relay may have the mail: its answer to an earlier copy was lost. {ending.detail}"
+        return replace(ending, status=Status.UNKNOWN, reason=None, detail=detail, recipients=doubtful)
     ended = tuple(
         replace(item, status=RecipientStatus.FAILED) if item.status in OPEN_RECIPIENT else item for item in recipients
     )

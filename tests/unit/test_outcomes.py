@@ -7,11 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.addresses import Address
-from mailer.jobs import OPEN_RECIPIENT, Job, Phase, Reason, Recipient, RecipientStatus, Reply, Status, Stream
-from worker.outcomes import Deferred, Expired, Failed, HandedOver, Skipped, Timing, conclude
+from mailer.jobs import (
+    OPEN_RECIPIENT,
+    Job,
+    Phase,
+    Reason,
+    Recipient,
+    RecipientStatus,
+    Reply,
+    Status,
+    Stream,
+    UnknownPolicy,
+)
+from worker.outcomes import RESEND_AFTER_MS, Deferred, Expired, Failed, HandedOver, Skipped, Timing, Unknown, conclude
 from worker.settings import BackoffSchedule
 
 P, D, S, F = RecipientStatus.PENDING, RecipientStatus.DEFERRED, RecipientStatus.SENT, RecipientStatus.FAILED
+U = RecipientStatus.UNKNOWN
 NOW = 1_700_000_000_000
 TIMING = Timing(NOW - 250, NOW)
 SCHEDULE = BackoffSchedule(base_s=30, cap_s=900, give_up_s=3600)
@@ -171,3 +183,115 @@ def test_a_job_that_reached_somebody_is_sent_in_part_however_it_ends(outcome):
     ending = ended(job(S, D), outcome)
     assert (ending.status, ending.partial, ending.reason) == (Status.SENT, True, None)
     assert statuses(ending) == (S, F)
+
+
+CUT = Reply(None, "Connection lost")
+TAKEN, REFUSED, BUSY = Reply(250, "ok"), Reply(550, "No such user here"), Reply(450, "Busy")
+RESEND, HOLD, ACCEPT = UnknownPolicy.RESEND, UnknownPolicy.HOLD, UnknownPolicy.ACCEPT
+ADA = (P, TAKEN)
+
+
+def in_doubt(policy: UnknownPolicy, *journaled: tuple[RecipientStatus, Reply | None]) -> Unknown:
+    """The answer to the final dot was lost. `journaled`: each recipient's status, and what the relay said to it."""
+    named = zip(people(*[status for status, _ in journaled]), journaled, strict=True)
+    return Unknown("relay", CUT, tuple(replace(item, reply=reply) for item, (_, reply) in named), policy)
+
+
+def after(lost: int, **more) -> Job:
+    """A job with so many answers lost already."""
+    return replace(job(P, **more), unknown_outcomes=lost)
+
+
+def test_a_mail_in_doubt_is_sent_once_more_after_a_minute():
+    ending = ended(after(0), in_doubt(RESEND, ADA))
+    assert (ending.status, ending.next_attempt_at, ending.unknown_outcomes) == (
+        Status.DEFERRED,
+        NOW + RESEND_AFTER_MS,
+        1,
+    )
+    assert (ending.attempt.outcome, ending.attempt.phase, ending.attempt.relay) == ("unknown", Phase.DOT, "relay")
+    assert ending.attempt.next_attempt_at == ending.next_attempt_at
+    assert statuses(ending) == (P,)
+    assert not ending.assumed
+
+
+def test_a_mail_in_doubt_twice_is_not_sent_a_third_time():
+    ending = ended(after(1), in_doubt(RESEND, ADA))
+    assert (ending.status, ending.next_attempt_at, ending.unknown_outcomes) == (Status.UNKNOWN, None, 2)
+    assert statuses(ending) == (U,)
+    assert "may have the mail" in ending.detail
+    assert "Connection lost" in ending.detail
+
+
+@pytest.mark.parametrize("lost", [0, 1, 5])
+def test_a_mail_in_doubt_is_held_for_a_person(lost):
+    ending = ended(after(lost), in_doubt(HOLD, ADA))
+    assert (ending.status, ending.next_attempt_at, ending.unknown_outcomes) == (Status.UNKNOWN, None, lost + 1)
+    assert (statuses(ending), ending.reason, ending.assumed) == ((U,), None, False)
+    assert ending.attempt.outcome == "unknown"
+
+
+def test_a_mail_in_doubt_is_taken_for_sent_and_the_record_says_that_it_was_assumed():
+    ending = ended(after(0), in_doubt(ACCEPT, ADA))
+    assert (ending.status, ending.assumed, ending.partial, ending.unknown_outcomes) == (Status.SENT, True, False, 1)
+    assert (statuses(ending), ending.attempt.outcome) == ((S,), "unknown")
+
+
+@pytest.mark.parametrize(
+    ("late", "why"),
+    [({"expires_at": NOW + RESEND_AFTER_MS - 1}, "its author's time"), ({"waited_s": 3541}, "its stream's time")],
+)
+def test_no_second_copy_is_sent_late(late, why):
+    ending = ended(after(0, **late), in_doubt(RESEND, ADA))
+    assert (ending.status, statuses(ending), ending.unknown_outcomes) == (Status.UNKNOWN, (U,), 1), why
+
+
+def test_a_second_copy_that_is_just_in_time_is_sent():
+    for in_time in ({"expires_at": NOW + RESEND_AFTER_MS}, {"waited_s": 3540}):
+        assert ended(after(0, **in_time), in_doubt(RESEND, ADA)).status is Status.DEFERRED
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "recipients", "partial"),
+    [
+        (RESEND, Status.DEFERRED, (P, F, S), False),
+        (HOLD, Status.UNKNOWN, (U, F, S), False),
+        (ACCEPT, Status.SENT, (S, F, S), True),
+    ],
+)
+def test_only_those_whom_the_relay_took_are_in_doubt(policy, status, recipients, partial):
+    ending = ended(job(P, P, S), in_doubt(policy, ADA, (F, REFUSED), (S, TAKEN)))
+    assert (ending.status, statuses(ending), ending.partial) == (status, recipients, partial)
+
+
+def test_one_that_was_not_taken_is_tried_again_though_the_others_are_taken_for_sent():
+    ending = ended(job(P, P), in_doubt(ACCEPT, ADA, (D, BUSY)))
+    assert (ending.status, statuses(ending)) == (Status.DEFERRED, (S, D))
+    assert (ending.assumed, ending.next_attempt_at) == (True, NOW + 22_500)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Expired(),
+        replace(LOST),
+        Failed(Reason.RENDERING, "welcome/body.txt, line 1: 'x' is undefined"),
+        Failed(Reason.POISON, "The worker died 5 times while it ran this job."),
+    ],
+)
+def test_a_mail_that_may_have_arrived_is_never_said_to_have_failed_or_expired(outcome):
+    """A copy that came to no verdict says nothing of the one before it."""
+    about = replace(job(P, waited_s=7200), unknown_outcomes=1, recipients=in_doubt(RESEND, ADA).recipients)
+    ending = ended(about, outcome)
+    assert (ending.status, statuses(ending), ending.reason) == (Status.UNKNOWN, (U,), None)
+
+
+def test_a_second_copy_that_the_relay_refuses_is_a_refusal():
+    about = replace(job(P), unknown_outcomes=1, recipients=in_doubt(RESEND, ADA).recipients)
+    assert ended(about, handed_over(F)).status is Status.FAILED
+
+
+def test_one_that_was_never_taken_fails_though_the_others_were_taken_for_sent():
+    about = replace(job(S, D, waited_s=7200), unknown_outcomes=1, assumed=True)
+    ending = ended(about, LOST)
+    assert (ending.status, ending.partial, statuses(ending)) == (Status.SENT, True, (S, F))
