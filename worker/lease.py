@@ -70,11 +70,11 @@ class Lease:
         """Write how the run ended, however long the queue server is away: what was sent must not be forgotten."""
         self.past_journal = True
         verdict = await _answered(lambda: self._store.finish(self.held, job, ending))
-        self._over = True
+        self._over = verdict is FinishVerdict.FINISHED
         return verdict
 
     async def give_back(self, delay_s: float = 0.0) -> None:
-        """To the queue, without an end; no attempt is counted. After an end it does nothing."""
+        """To the queue, without an end; no attempt is counted. After an end that counted it does nothing."""
         if not self._over:
             await self._release(int(delay_s * 1000))
 

@@ -11,7 +11,7 @@ from cli.embedded import embedded_server
 from mailer.server import parse_queue_url
 from mailer.store.connection import connect
 from tests.support.processes import BIN, api_process, environment, process, worker_process
-from tests.support.smtp import ScriptedRelay, scripted_relay
+from tests.support.smtp import HANG, ScriptedRelay, scripted_relay
 from tests.support.source import Application
 from tests.support.waiting import until
 
@@ -123,27 +123,52 @@ async def test_what_arq_leaves_behind_is_nothing(
     assert [key for key, ttl in leftovers.items() if ttl < 0] == [b"postroom:epoch"]
 
 
-async def test_a_worker_that_is_stopped_finishes_its_mail_first(
+async def test_a_worker_that_is_stopped_waits_for_relays_that_have_a_whole_mail(
     settings: dict[str, str], relay: ScriptedRelay, log: Path
 ) -> None:
-    slow = asyncio.Event()
-    original = relay.reply
+    whole, answer = asyncio.Event(), asyncio.Event()
 
-    def reply(moment: str, usual: str) -> str:
-        if moment == "MAIL":
-            slow.set()
-        return original(moment, usual)
+    async def hold() -> None:
+        whole.set()
+        await answer.wait()
 
-    relay.reply = reply  # type: ignore[method-assign]  # notes the moment; the reply stays the relay's
+    relay.before_dot = hold
     async with api_process(settings, log) as api:
         async with worker_process(settings, log) as worker:
             locations = [(await api.post("/jobs", json=EVENT)).headers["location"] for _ in range(40)]
-            await slow.wait()
+            await whole.wait()
             worker.terminate()
+            await until(lambda: is_said(log, "worker.stopping"), what="the worker's stop")
+            answer.set()
             assert await asyncio.wait_for(worker.wait(), 30) == 0
-        sent = [(await job(api, location))["status"] for location in locations].count("sent")
-        assert sent == len(relay.received) > 0
+        jobs = [await job(api, location) for location in locations]
+        assert [item["status"] for item in jobs].count("sent") == len(relay.received) > 0
+        assert {item["status"] for item in jobs} <= {"sent", "queued"}
         async with worker_process(settings, log):
             for location in locations:
                 await reached(api, location, "sent")
     assert len(relay.received) == 40
+
+
+async def is_said(log: Path, event: str) -> bool:
+    return event in await asyncio.to_thread(log.read_text)
+
+
+async def test_a_worker_that_is_stopped_gives_back_at_once_what_no_relay_has(
+    settings: dict[str, str], relay: ScriptedRelay, log: Path
+) -> None:
+    relay.script["RCPT"] = [HANG, "250 ok"]
+    async with api_process(settings, log) as api:
+        async with worker_process(settings, log) as worker:
+            location = (await api.post("/jobs", json=EVENT)).headers["location"]
+            await until(lambda: is_asked(relay, "RCPT"), what="a conversation that hangs")
+            worker.terminate()
+            assert await asyncio.wait_for(worker.wait(), 5) == 0
+        assert ((given := await job(api, location))["status"], given["attempt_count"]) == ("queued", 0)
+        async with worker_process(settings, log):
+            assert (await reached(api, location, "sent"))["attempt_count"] == 1
+    assert len(relay.received) == 1
+
+
+async def is_asked(relay: ScriptedRelay, verb: str) -> bool:
+    return any(command.startswith(verb) for command in relay.commands)
