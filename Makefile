@@ -34,8 +34,9 @@ test: $(VENV)/.tested ## every test, on its own queue server and SMTP servers
 peers: ## install what the tests against other languages' parsers use (needs npm)
 	cd tests/peers && npm ci --no-audit --no-fund --silent
 
-bench: $(VENV)/.tested ## measure the accept path on real processes
+bench: $(VENV)/.tested ## measure accepting, latency and calls to the queue server, on real processes
 	$(BIN)/python -m benchmarks.accept
+	$(BIN)/python -m benchmarks.queue
 
 docs: $(VENV)/.installed ## write the generated pages anew (docs/settings.md)
 	$(BIN)/python -m docs.generate

@@ -33,10 +33,11 @@ log = structlog.get_logger()
 
 POLL_S = 1.0
 """The net below wake and timer: how long a job may wait that nobody spoke of."""
-GATHER_S = 0.005
-"""While more is due than there are slots, one claim takes what became free within this time."""
+GATHER_S = 0.01
+"""Least time between two claims: the next takes all that became due, or free, meanwhile."""
 AWAY_S = 0.5
 """Between two tries to reach a queue server that is away."""
+TELL_EVERY_S = 30.0
 BEATS = 3
 """In a lease, at least."""
 BEAT_S = 3.0
@@ -54,6 +55,7 @@ class LeasedWorker(Worker):
     name: str
     _runs: Runs
     _attention: asyncio.Event | None = None
+    _woken = True
     _alone = False
     """The one run is of a quarantined job, or one waits until nothing else runs."""
     _hurry = False
@@ -63,7 +65,7 @@ class LeasedWorker(Worker):
         """Run until told to stop; in burst mode, until the queues are empty."""
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._attention = asyncio.Event()
-        self._runs = Runs(self._attention.set)
+        self._runs = Runs(self._wake if self.burst else self._attention.set)
         if self.on_startup:
             await self.on_startup(self.ctx)
         try:
@@ -102,7 +104,7 @@ class LeasedWorker(Worker):
             tasks = [
                 asyncio.create_task(work)
                 for work in (
-                    listen(redis, self._pay_attention),
+                    listen(redis, self._wake),
                     watch.run(),
                     self._beat(self.ctx["leases"]),
                     self._reconcile(Reconciler(redis)),
@@ -123,7 +125,9 @@ class LeasedWorker(Worker):
             self._defect = task.exception()
             self.main_task.cancel()
 
-    def _pay_attention(self) -> None:
+    def _wake(self) -> None:
+        """Something became due."""
+        self._woken = True
         if self._attention is not None:
             self._attention.set()
 
@@ -136,28 +140,36 @@ class LeasedWorker(Worker):
             self._attention.clear()
 
     async def _claim_jobs(self) -> None:
-        number = 1
+        number, look_at, told = 1, 0.0, -TELL_EVERY_S
         while self.allow_pick_jobs:
-            wanted = self._wanted()
-            if not wanted:
-                await self._wait(POLL_S)
+            wanted, now = self._wanted(), time.monotonic()
+            if not wanted or (now < look_at and not self._woken):
+                await self._wait(look_at - now if wanted else POLL_S)
                 continue
+            self._woken = False
             try:
                 claim = await self.ctx["leases"].claim(
                     self.name, number, wanted=wanted, running=self._runs.before_journal
                 )
-            except QueueUnavailable as error:  # the watch raises the alarm
-                log.warning("worker.cannot_claim", detail=str(error))
+            except QueueUnavailable as error:
+                told = self._tell_once_a_while(told, error)
                 await asyncio.sleep(AWAY_S)
                 continue
             number += 1
             self._begin(claim)
-            if self.burst and claim.next_due is None and not claim.jobs and not self._runs:
+            if self.burst and claim.next_due is None and not self._runs:
                 return
-            if len(claim.jobs) == wanted and not claim.alone:
-                await asyncio.sleep(GATHER_S)
-            else:
-                await self._wait(min(POLL_S, _until(claim)))
+            more = len(claim.jobs) == wanted or claim.alone or claim.waiting
+            look_at = 0.0 if more else time.monotonic() + min(POLL_S, _until(claim))
+            await asyncio.sleep(GATHER_S)
+
+    def _tell_once_a_while(self, told: float, error: QueueUnavailable) -> float:
+        """The watch raises the alarm for what concerns all calls; what concerns claims alone is seen here."""
+        now = time.monotonic()
+        if now - told < TELL_EVERY_S:
+            return told
+        log.warning("worker.cannot_claim", detail=str(error))
+        return now
 
     def _wanted(self) -> int:
         """Free slots; none while a quarantined job runs or waits for the others to pass their journals."""

@@ -26,7 +26,8 @@ class _Asked(Generic[T, R]):
 class Gatherer(Generic[T, R]):
     """Hands items to `call` in groups of at most MOST_ITEMS and, beyond one item, MOST_BYTES.
 
-    `call` gives an answer for each item, in order. `at_once`: how many calls may be under way.
+    `call` gives an answer for each item, in order. `at_once`: how many calls may be under way. `pause_s`: least time
+    between the beginnings of two, so that a steady stream gathers too; what comes after a longer silence never waits.
     """
 
     def __init__(
@@ -35,12 +36,16 @@ class Gatherer(Generic[T, R]):
         *,
         size: Callable[[T], int] = lambda _: 0,
         at_once: int = 1,
+        pause_s: float = 0.0,
     ) -> None:
         self._call = call
         self._size = size
         self._at_once = at_once
         self._waiting: deque[_Asked[T, R]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
+        self._pause_s = pause_s
+        self._last = -pause_s
+        self._setting_out = False
 
     async def ask(self, item: T) -> R:
         """The item's own answer. Raises QueueUnavailable, at the latest after CALL_TIMEOUT_S seconds."""
@@ -56,22 +61,29 @@ class Gatherer(Generic[T, R]):
         raise QueueUnavailable(f"The queue server did not answer within {CALL_TIMEOUT_S:g} s")
 
     def _begin(self) -> None:
-        while self._waiting and len(self._calls) < self._at_once:
-            # The task takes its group when it first runs: what is asked for until then goes with it.
-            task = asyncio.get_running_loop().create_task(self._answer_group())
+        """The next group sets out when this turn of the loop is over, and not before the pause: what is asked for until
+        then goes with it."""
+        if self._setting_out or not self._waiting or len(self._calls) >= self._at_once:
+            return
+        self._setting_out = True
+        loop = asyncio.get_running_loop()
+        loop.call_at(max(loop.time(), self._last + self._pause_s), self._set_out)
+
+    def _set_out(self) -> None:
+        self._setting_out = False
+        loop = asyncio.get_running_loop()
+        if group := self._take_group():
+            self._last = loop.time()
+            task = loop.create_task(self._answer(group))
             self._calls.add(task)
             task.add_done_callback(self._ended)
-            if self._at_once == 1 or len(self._waiting) <= MOST_ITEMS * len(self._calls):
-                return
+        self._begin()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
         self._begin()
 
-    async def _answer_group(self) -> None:
-        group = self._take_group()
-        if not group:
-            return
+    async def _answer(self, group: list[_Asked[T, R]]) -> None:
         try:
             answers = await self._call([asked.item for asked in group])
         except QueueRefused as error:

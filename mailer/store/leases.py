@@ -36,6 +36,9 @@ PUSHED_BACK_MS = 60_000
 """What nobody here understands is looked at again after this time."""
 GATHERED_AT_ONCE = 32
 """Calls under way at a time where each waits for the disk; else one, and the next takes all that has gathered."""
+JOURNAL_PAUSE_S = 0.003
+FINISH_PAUSE_S = 0.01
+"""Between two calls of a worker that is busy. A relay waits for the journal, nobody for the finish."""
 _PREFIXES = (keys.JOB, keys.PAYLOAD, keys.FROZEN, keys.ARQ_IN_PROGRESS, keys.ARQ_JOB)
 
 
@@ -68,7 +71,7 @@ class Claim:
     waiting: bool
     """A quarantined job is there for this worker, once nothing else runs."""
     newer: tuple[str, ...]
-    """Ids that were pushed back because a newer version wrote their records."""
+    """Ids that were pushed back because a newer version wrote their records, or what is there is no record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +149,10 @@ class LeaseStore:
         self._finish = Script(redis, "finish", durability)
         self._release = Script(redis, "release")
         at_once = GATHERED_AT_ONCE if durability.fsync else 1
-        self._journals = Gatherer(self._journal_all, size=lambda entry: len(str(entry.fetched)), at_once=at_once)
-        self._finishes = Gatherer(self._finish_all, at_once=at_once)
+        self._journals = Gatherer(
+            self._journal_all, size=lambda entry: len(str(entry.fetched)), at_once=at_once, pause_s=JOURNAL_PAUSE_S
+        )
+        self._finishes = Gatherer(self._finish_all, at_once=at_once, pause_s=FINISH_PAUSE_S)
         self._releases = Gatherer(self._release_all)
 
     async def claim(self, worker: str, number: int, *, wanted: int, running: int) -> Claim:

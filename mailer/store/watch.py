@@ -4,6 +4,7 @@ What is wrong is logged when it begins, again while it lasts, and when it is ove
 """
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -58,7 +59,8 @@ def refusal(error: QueueRefused) -> tuple[str, Alarm]:
 def setup_alarms(info: Mapping[str, Any], durability: Durability) -> dict[str, Alarm]:
     """What INFO shows of a server on which mail could be lost, with what to set."""
     alarms: dict[str, Alarm] = {}
-    version = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
+    found = re.match(r"(\d+)\.(\d+)", str(info.get("redis_version")))
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
     if version < OLDEST:
         alarms[TOO_OLD] = Alarm(f"The queue server is version {info.get('redis_version')}: use Valkey, or Redis 7")
     if not int(info.get("aof_enabled", 0)):

@@ -7,7 +7,7 @@
 --       what stands before the id in the keys of record, payload, frozen, in-progress and blob
 -- Returns {now, next due time or -1, alone, waiting, jobs, newer}: each job {id, queue, blob, record, payload, frozen};
 --       alone: the one job is quarantined, nothing may run beside it; waiting: one would be there, once nothing else
---       runs; newer: ids pushed back because a newer version wrote them.
+--       runs; newer: ids pushed back because a newer version wrote them, or something that is no record is in the way.
 --
 -- While a job runs its score is the end of its lease, so a dead worker's jobs come due by themselves. A job that comes
 -- due with a run that never ended had its worker die: that is a crash, unless the run was past its journal, where it
@@ -25,9 +25,14 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local run = worker .. '/' .. number
 local jobs, newer, passed_over, moved = {}, {}, 0, false
 
+local function text(key)
+    local value = redis.pcall('GET', key)
+    return type(value) == 'string' and value
+end
+
 local function hand_over(id, queue)
-    jobs[#jobs + 1] = {id, queue, redis.call('GET', blob .. id), redis.call('HGETALL', record .. id),
-        redis.call('GET', payload .. id), redis.call('GET', frozen .. id)}
+    jobs[#jobs + 1] = {id, queue, text(blob .. id), redis.call('HGETALL', record .. id), text(payload .. id),
+        text(frozen .. id)}
 end
 
 local function hold(id, queue)
@@ -48,9 +53,9 @@ end
 -- True where the job left the due part of its queue, false where it has to be passed over.
 local function consider(id, queue)
     if redis.call('EXISTS', in_progress .. id) == 1 then return false end
-    local known = redis.call('HMGET', record .. id, 'v', 'run', 'journal', 'crashes')
+    local known = redis.pcall('HMGET', record .. id, 'v', 'run', 'journal', 'crashes')
     local v, journaled, crashes = tonumber(known[1] or 0), known[3], tonumber(known[4] or 0)
-    if v > version then
+    if known.err or v > version then
         redis.call('ZADD', queue, now + pushed_back, id)
         newer[#newer + 1] = id
         return true
