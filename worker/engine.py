@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from signal import Signals
 from typing import Any
 
@@ -187,15 +187,25 @@ class LeasedWorker(Worker):
     def _start(self, claimed: Claimed) -> None:
         lease = Lease(claimed, self.ctx["leases"])
         call = _call_of(claimed)
-        function = self.functions.get(call.function) if call is not None else None
-        if call is None or function is None:
+        work = self._work(call, lease) if call is not None else None
+        if call is None or work is None:
             asked = call.function if call is not None else None
             log.error("job.not_understood", job_id=claimed.job_id, function=asked, fix="upgrade this worker")
-            self._runs.start(lease, lease.give_back(PUSHED_BACK_S))
-            return
-        starts = int(claimed.record.get(b"starts", b"1"))
-        ctx: dict[str, Any] = {**self.ctx, "job_id": claimed.job_id, "job_try": starts, "lease": lease}
-        self._runs.start(lease, function.coroutine(ctx, *call.args, **call.kwargs))
+            work = lease.give_back(PUSHED_BACK_S)
+        self._runs.start(lease, work)
+
+    def _work(self, call: queue.Call, lease: Lease) -> Coroutine[Any, Any, None] | None:
+        """None where there is no such function, or it takes other arguments here."""
+        function = self.functions.get(call.function)
+        if function is None:
+            return None
+        starts = int(lease.claimed.record.get(b"starts", b"1"))
+        ctx: dict[str, Any] = {**self.ctx, "job_id": lease.claimed.job_id, "job_try": starts, "lease": lease}
+        try:
+            work: Coroutine[Any, Any, None] = function.coroutine(ctx, *call.args, **call.kwargs)
+        except TypeError:  # of the call itself: nothing of the function has run yet
+            return None
+        return work
 
     async def _beat(self, leases: LeaseStore) -> None:
         every_s = min(BEAT_S, self.ctx["lease_s"] / BEATS)
