@@ -39,6 +39,8 @@ class ScriptedRelay:
     """Octets of content after which it is the moment BODY."""
     dots: int = 0
     """Final dots that arrived, whatever became of them."""
+    before_reply: Callable[[str], Awaitable[None]] | None = None
+    """Awaited with the moment before each reply."""
     before_dot: Callable[[], Awaitable[None]] | None = None
     """Awaited when a mail is whole, before the relay answers."""
 
@@ -61,6 +63,8 @@ class _Conversation:
         self.mail = Received("", [], b"")
 
     async def say(self, moment: str, usual: str) -> str:
+        if self.relay.before_reply is not None:
+            await self.relay.before_reply(moment)
         reply = self.relay.reply(moment, usual)
         if reply == DROP:
             self.writer.transport.abort()
