@@ -14,6 +14,7 @@ from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobStore, JobView
 from mailer.store.leases import LeaseStore
 from service.intake import Intake
+from tests.support.workers import Workers
 from worker.delivery import deliver
 from worker.lease import Lease
 from worker.preparation import Deps
@@ -96,3 +97,8 @@ def send(run: Run) -> Callable[[dict[str, Any]], Awaitable[JobView]]:
         return await run.once(await run.submit(body))
 
     return submit_and_run
+
+
+@pytest.fixture
+def workers(store: JobStore, leases: LeaseStore, redis: RedisClient) -> Workers:
+    return Workers(store, leases, redis)
