@@ -176,9 +176,9 @@ async def test_a_job_of_which_two_workers_died_is_put_aside(workers: Workers) ->
 
 
 async def test_a_job_of_which_one_worker_died_is_run_beside_others(workers: Workers) -> None:
-    await workers.accept("unlucky", "good")
-    await workers.claim("anna", wanted=1)
-    await workers.lapse("unlucky")
+    await workers.accept("unlucky")
+    await workers.die("anna", "unlucky")
+    await workers.accept("good")
     claim = await workers.claim("bert")
     assert (ids(claim), claim.alone) == (["unlucky", "good"], False)
 
