@@ -216,9 +216,8 @@ class LeasedWorker(Worker):
             except QueueUnavailable:
                 await asyncio.sleep(min(AWAY_S, every_s))
                 continue
-            if lost:
-                log.error("job.lease_lost", job_ids=sorted(lost))
-                self._runs.stop(lost)
+            if stopped := self._runs.stop(lost):  # not among them: a run whose end overtook this beat
+                log.error("job.lease_lost", job_ids=stopped)
             await asyncio.sleep(every_s)
 
     async def _reconcile(self, reconciler: Reconciler) -> None:

@@ -40,12 +40,16 @@ class Runs:
         self._runs[task] = run
         task.add_done_callback(self._forget)
 
-    def stop(self, job_ids: Collection[str] | None = None) -> None:
+    def stop(self, job_ids: Collection[str] | None = None) -> list[str]:
         """Stop the runs of these jobs, or all of them, except where the final dot may be written. To be called again
-        until they have ended: on Python 3.11 `asyncio.wait_for`, which aiosmtplib uses, can swallow a cancellation."""
+        until they have ended: on Python 3.11 `asyncio.wait_for`, which aiosmtplib uses, can swallow a cancellation. The
+        ids of those that are stopped."""
+        stopped = []
         for run in self._runs.values():
             if (job_ids is None or run.lease.held.job_id in job_ids) and run.lease.stop():
                 run.work.cancel()
+                stopped.append(run.lease.held.job_id)
+        return stopped
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         del self._runs[task]
