@@ -24,8 +24,9 @@ class Received:
 class ScriptedRelay:
     """`script` maps a moment to replies, used up one by one, the last one for good; without one it is the usual reply.
 
-    Moments: BANNER EHLO STARTTLS AUTH MAIL RCPT DATA DOT RSET QUIT, and "RCPT <address>" for one recipient; BODY in the
-    midst of the content, and LEAVE at once after the reply to that, which have no usual reply.
+    Moments: BANNER EHLO STARTTLS AUTH MAIL RCPT DATA DOT RSET QUIT, and "RCPT <address>" for one recipient. DOT is
+    two replies for each mail: the first takes the mail where it is a 250, the second is said. BODY is in the midst of
+    the content, and LEAVE at once after the reply to that, which have no usual reply.
     """
 
     script: dict[str, list[str]] = field(default_factory=dict)
@@ -39,6 +40,8 @@ class ScriptedRelay:
     """Octets of content after which it is the moment BODY."""
     dots: int = 0
     """Final dots that arrived, whatever became of them."""
+    read: int = 0
+    """Octets of the newest content that have arrived."""
     before_reply: Callable[[str], Awaitable[None]] | None = None
     """Awaited with the moment before each reply."""
     before_dot: Callable[[], Awaitable[None]] | None = None
@@ -117,11 +120,13 @@ class _Conversation:
         if not reply.startswith("354"):
             return
         lines: list[bytes] = []
+        self.relay.read = 0
         while (line := await self.reader.readline()) != b".\r\n":
             if not line:
                 return
             lines.append(line.removeprefix(b"."))
-            if "BODY" in self.relay.script and sum(map(len, lines)) > self.relay.body_after:
+            self.relay.read += len(lines[-1])
+            if "BODY" in self.relay.script and self.relay.read > self.relay.body_after:
                 await self.say("BODY", "")
                 if self.relay.script.pop("LEAVE", None):
                     await self.say("LEAVE", DROP)
