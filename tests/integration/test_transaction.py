@@ -166,6 +166,16 @@ async def test_an_early_refusal_in_the_midst_of_a_large_mail_is_definitive(
     assert relay.connections == 2, "that connection is out of step"
 
 
+async def test_an_early_refusal_is_heard_though_the_line_breaks_while_the_rest_is_written(
+    pool: Pool, relay: ScriptedRelay, journal: Journal
+) -> None:
+    for place in range(8):
+        relay.body_after = place * 100_000
+        relay.script |= {"BODY": ["552 5.3.4 Too big"], "LEAVE": [DROP]}
+        assert (await pool.send(mail(BIG), journal)).decisive.code == 552
+    assert journal.calls == []
+
+
 async def test_an_early_refusal_that_may_pass_is_one_too(pool: Pool, relay: ScriptedRelay, journal: Journal) -> None:
     relay.script["BODY"] = ["452 4.3.1 Disk full"]
     verdicts = await pool.send(mail(BIG), journal)

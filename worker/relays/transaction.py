@@ -165,15 +165,17 @@ async def _drained(protocol: SMTPProtocol, content: bytes, answer: asyncio.Task[
         protocol.write(content)
         draining = asyncio.create_task(protocol._drain_helper())  # noqa: SLF001 - what asyncio's StreamWriter calls
         await asyncio.wait({draining, answer}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return  # what the relay said counts, though it hung up after it
         if draining.done():
             draining.result()
-        elif not answer.done():
+        else:
             raise Lost(Phase.DATA, f"The relay did not take the content within {within_s:g} s")
     except (SMTPException, OSError) as error:
         raise Lost(Phase.DATA, str(error) or type(error).__name__) from error
     finally:
-        if draining is not None:
-            draining.cancel()
+        if draining is not None and not draining.cancel():
+            draining.exception()  # looked at: of a line that broke, the answer tells
 
 
 def _early(answer: asyncio.Task[SMTPResponse]) -> Reply:
