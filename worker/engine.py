@@ -21,7 +21,7 @@ from arq.worker import Worker
 from mailer import queue
 from mailer.errors import QueueUnavailable
 from mailer.store.connection import RedisClient
-from mailer.store.leases import Claim, Claimed, LeaseStore
+from mailer.store.leases import MOST_CLAIMED, Claim, Claimed, LeaseStore
 from mailer.store.reconciling import Reconciler
 from mailer.store.wake import listen
 from mailer.store.watch import ServerWatch
@@ -172,10 +172,11 @@ class LeasedWorker(Worker):
         return now
 
     def _wanted(self) -> int:
-        """Free slots; none while a quarantined job runs or waits for the others to pass their journals."""
+        """Free slots, as far as one claim can fill them; none while a quarantined job runs, or waits for the others to
+        pass their journals."""
         if self._alone and self._runs.before_journal:
             return 0
-        return int(self.max_jobs) - len(self._runs)
+        return min(MOST_CLAIMED, int(self.max_jobs) - len(self._runs))
 
     def _begin(self, claim: Claim) -> None:
         self._alone = claim.alone or claim.waiting
