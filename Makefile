@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev check format test peers bench docs lock clean
+.PHONY: help install dev check format test chaos peers bench docs lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ format: $(VENV)/.tested ## rewrite the files in the house format
 
 test: $(VENV)/.tested ## every test, on its own queue server and SMTP servers
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.tested ## kill everything under load, account for every mail (JOBS=2000 KILLS=40 SEED=1)
+	@JOBS=$(JOBS) KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m tests.chaos
 
 peers: ## install what the tests against other languages' parsers use (needs npm)
 	cd tests/peers && npm ci --no-audit --no-fund --silent

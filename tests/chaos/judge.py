@@ -1,0 +1,169 @@
+"""What was promised, held against what was found. Pure: a test can hand it evidence of a broken promise."""
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mailer.jobs import OPEN, Job, Reason, RecipientStatus, Status
+from tests.chaos.sink import Copy
+
+SHOWN = 5
+RECOVERY_BEYOND_LEASE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`accepted`: recipients by job id. `jobs`: the records at the end, None where there is none. `records`: how many
+    records the server has. `waits_s`: of killed workers' jobs, from the kill to their next run."""
+
+    accepted: Mapping[str, Sequence[str]]
+    jobs: Mapping[str, Job | None]
+    records: int
+    copies: Sequence[Copy]
+    lease_s: float
+    waits_s: Sequence[float] = ()
+    deaths: Sequence[str] = ()
+    leaks: Sequence[str] = ()
+    surprises: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A number of the report; `broken` says which promise it breaks, with examples."""
+
+    name: str
+    value: str
+    broken: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Report:
+    lines: list[Line] = field(default_factory=list)
+
+    @property
+    def is_kept(self) -> bool:
+        return not any(line.broken for line in self.lines)
+
+    def count(self, name: str, value: object) -> None:
+        self.lines.append(Line(name, str(value)))
+
+    def zero(self, name: str, found: Iterable[str]) -> None:
+        """What must not be there at all."""
+        found = tuple(found)
+        self.lines.append(Line(name, str(len(found)), found))
+
+    def text(self) -> str:
+        width = max(len(line.name) for line in self.lines)
+        return "\n".join(row for line in self.lines for row in _rows(line, width))
+
+
+def _rows(line: Line, width: int) -> Iterator[str]:
+    yield f"{line.name:<{width}}  {line.value}" + ("  BROKEN" if line.broken else "")
+    yield from (f"{'':<{width}}    {example}" for example in line.broken[:SHOWN])
+    if len(line.broken) > SHOWN:
+        yield f"{'':<{width}}    and {len(line.broken) - SHOWN} more"
+
+
+def judge(evidence: Evidence) -> Report:
+    report = Report()
+    known = {job_id: job for job_id, job in evidence.jobs.items() if job is not None}
+    _statuses(report, evidence, known)
+    copies = _counted(evidence.copies)
+    report.zero("lost", _lost(evidence, copies))
+    declared, undeclared = _duplicates(known, copies)
+    report.count("duplicates, declared", declared)
+    report.zero("duplicates, undeclared", undeclared)
+    report.zero("copies that differ", _different(evidence.copies))
+    report.zero("not sent by its record, but sent", _denied(known, copies))
+    report.zero("mail nobody asked for", sorted({copy.job_id for copy in evidence.copies} - evidence.accepted.keys()))
+    strays = evidence.records - len(known)
+    report.zero("records nobody was told of", [f"{strays} more than were accepted"] if strays else [])
+    report.zero("poison", (job.id for job in known.values() if job.reason is Reason.POISON))
+    report.zero("failed otherwise", _failed(known.values()))
+    _recovery(report, evidence)
+    report.zero("deaths that were not ours", evidence.deaths)
+    report.zero("leaked keys", evidence.leaks)
+    report.zero("answers of the API that surprise", evidence.surprises)
+    return report
+
+
+def _statuses(report: Report, evidence: Evidence, known: Mapping[str, Job]) -> None:
+    found = Counter(
+        "sent, assumed" if job.assumed and job.status is Status.SENT else str(job.status) for job in known.values()
+    )
+    report.count("accepted", len(evidence.accepted))
+    for name in ("sent", "sent, assumed", "unknown", "failed"):
+        report.count(name, found.pop(name, 0))
+    for name in sorted(found):
+        report.count(name, found[name])
+
+
+Copies = Mapping[tuple[str, str], int]
+"""How often each recipient was given each job's mail."""
+
+
+def _counted(copies: Sequence[Copy]) -> Copies:
+    return Counter((copy.job_id, copy.recipient) for copy in copies)
+
+
+def _lost(evidence: Evidence, copies: Copies) -> Iterator[str]:
+    for job_id in evidence.accepted:
+        job = evidence.jobs.get(job_id)
+        if job is None:
+            yield f"{job_id} has no record"
+        elif job.status in OPEN:
+            yield f"{job_id} is still {job.status} at the end, after {job.attempts} attempts"
+        elif job.status is Status.SENT and not job.assumed:
+            for address in _addresses(job, RecipientStatus.SENT):
+                if not copies.get((job_id, address)):
+                    yield f"{job_id} is sent, but {address} got nothing"
+
+
+def _duplicates(known: Mapping[str, Job], copies: Copies) -> tuple[int, list[str]]:
+    declared, undeclared = 0, []
+    for (job_id, recipient), count in copies.items():
+        extra, allowed = count - 1, known[job_id].unknown_outcomes if job_id in known else 0
+        declared += min(extra, allowed)
+        if extra > allowed:
+            undeclared.append(f"{job_id}: {recipient} got {count} copies, {allowed} outcomes are declared unknown")
+    return declared, undeclared
+
+
+def _different(copies: Sequence[Copy]) -> list[str]:
+    """Copies of one mail are the same, byte for byte."""
+    digests: dict[str, set[str]] = defaultdict(set)
+    for copy in copies:
+        digests[copy.job_id].add(copy.digest)
+    return [f"{job_id} went out in {len(found)} forms" for job_id, found in digests.items() if len(found) > 1]
+
+
+def _denied(known: Mapping[str, Job], copies: Copies) -> Iterator[str]:
+    for job in known.values():
+        if not job.unknown_outcomes:
+            for address in _addresses(job, RecipientStatus.FAILED):
+                if copies.get((job.id, address)):
+                    yield f"{job.id} failed for {address}, who got it"
+
+
+def _failed(jobs: Iterable[Job]) -> Iterator[str]:
+    """Nothing in the mix may fail: the sink never says 5xx, and the streams give up after an hour."""
+    ends = {Status.FAILED, Status.EXPIRED, Status.SKIPPED}
+    for job in jobs:
+        if job.status in ends and job.reason is not Reason.POISON:
+            yield f"{job.id} is {job.status}: {job.reason} {job.detail}"
+
+
+def _recovery(report: Report, evidence: Evidence) -> None:
+    waits, bound = sorted(evidence.waits_s), evidence.lease_s + RECOVERY_BEYOND_LEASE_S
+    if not waits:
+        report.count("recovery", "no killed worker had a job before its journal")
+        return
+    middle, late = statistics.median(waits), waits[min(len(waits) - 1, int(len(waits) * 0.99))]
+    text = f"p50 {middle:.2f} s, p99 {late:.2f} s, max {waits[-1]:.2f} s, of {len(waits)} jobs"
+    broken = (f"p99 is over {bound:g} s, the lease and {RECOVERY_BEYOND_LEASE_S:g} s",) if late > bound else ()
+    report.lines.append(Line("recovery", text, broken))
+
+
+def _addresses(job: Job, status: RecipientStatus) -> list[str]:
+    return [item.address.email for item in job.recipients or () if item.status is status]

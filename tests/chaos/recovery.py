@@ -1,0 +1,89 @@
+"""How long the jobs of a killed worker wait for their next run: those that were not past their journal."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mailer import queue
+from mailer.errors import QueueUnavailable
+from mailer.store import keys
+from mailer.store.connection import RedisClient, answered, command
+from tests.chaos.queue_server import KillableServer
+
+LOOK_EVERY_S = 0.05
+PATIENCE_S = 60.0
+QUEUES = (*queue.QUEUES.values(), queue.QUARANTINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    job_id: str
+    run: bytes
+    starts: bytes
+
+
+@dataclass(slots=True)
+class Recoveries:
+    """`waits_s`: from the kill to the next run. `out`: jobs whose wait met an outage of the queue server.
+    `past_journal`: jobs of killed workers that only waited for the relay. `kills_unseen`: the server was away too."""
+
+    waits_s: list[float] = field(default_factory=list)
+    out: int = 0
+    past_journal: int = 0
+    kills_unseen: int = 0
+
+    async def watch(self, redis: RedisClient, server: KillableServer, pid: int, killed_at: float) -> None:
+        """From the death of the worker `pid` to the next run of each of its jobs."""
+        try:
+            left = await self._left_behind(redis, pid)
+        except QueueUnavailable:
+            self.kills_unseen += 1
+            return
+        while left and time.monotonic() - killed_at < PATIENCE_S:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                still = await _still_waiting(redis, left)
+            except QueueUnavailable:
+                continue
+            self._note([item for item in left if item not in still], server, killed_at)
+            left = still
+        self._note(left, server, killed_at)
+
+    def _note(self, jobs: Sequence[_Left], server: KillableServer, killed_at: float) -> None:
+        now = time.monotonic()
+        if server.was_out(killed_at, now):
+            self.out += len(jobs)
+        else:
+            self.waits_s += [now - killed_at] * len(jobs)
+
+    async def _left_behind(self, redis: RedisClient, pid: int) -> list[_Left]:
+        """Unfinished jobs stand in the queues, running ones too."""
+        ids = [job_id.decode() for name in QUEUES for job_id in await command(redis, "ZRANGE", name, 0, -1)]
+        left = []
+        for job_id, (run, journal, starts) in zip(
+            ids, await _fields(redis, ids, "run", "journal", "starts"), strict=True
+        ):
+            if run is None or f":{pid}:" not in run.decode():
+                continue
+            if journal is None:
+                left.append(_Left(job_id, run, starts))
+            else:
+                self.past_journal += 1
+        return left
+
+
+async def _still_waiting(redis: RedisClient, left: Sequence[_Left]) -> list[_Left]:
+    """Those that have not been started again. One whose end was still on its way when its worker died has run."""
+    rows = await _fields(redis, [item.job_id for item in left], "starts", "ended")
+    return [
+        item for item, (starts, ended) in zip(left, rows, strict=True) if starts == item.starts and ended != item.run
+    ]
+
+
+async def _fields(redis: RedisClient, ids: Sequence[str], *names: str) -> list[list[bytes | None]]:
+    pipe = redis.pipeline(transaction=False)
+    for job_id in ids:
+        pipe.hmget(keys.job(job_id), names)
+    found: list[list[bytes | None]] = await answered(redis, pipe.execute(), 10.0)
+    return found

@@ -1,0 +1,138 @@
+"""One run: everything is started, jobs are posted while faults happen, all comes to rest, and the evidence is read."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from mailer import queue
+from mailer.errors import QueueUnavailable
+from mailer.jobs import Job
+from mailer.store import keys, records
+from mailer.store.connection import answered, command
+from tests.chaos import mails
+from tests.chaos.cast import Cast, cast
+from tests.chaos.faults import Faults
+from tests.chaos.judge import Evidence
+from tests.chaos.plan import Fault, Settings, schedule
+from tests.support.keyspace import leaks
+from tests.support.waiting import until
+
+READY_WITHIN_S = 30.0
+REST_WITHIN_S = 60.0
+RESEND_S = 65.0
+"""worker.outcomes.RESEND_AFTER_MS, and the attempt itself."""
+TOLD_EVERY_S = 5.0
+READ_AT_ONCE = 500
+
+
+@dataclass(slots=True)
+class Observed:
+    """What is worth telling beside the evidence."""
+
+    evidence: Evidence
+    faults: Counter[Fault] = field(default_factory=Counter)
+    moods: Counter[str] = field(default_factory=Counter)
+    posts: int = 0
+    past_journal: int = 0
+    out: int = 0
+    kills_unseen: int = 0
+    longest_stop_s: float = 0.0
+    took_s: float = 0.0
+
+
+async def run(settings: Settings, folder: Path) -> Observed:
+    began = time.monotonic()
+    random = Random(f"schedule {settings.seed}")
+    plan = schedule(settings, random)
+    posts = mails.posts(settings.jobs, random, resend=settings.resend)
+    async with cast(settings, folder) as all_, asyncio.TaskGroup() as watchers:
+        await until(all_.are_ready, within_s=READY_WITHIN_S, what="the start of all processes")
+        with _telling(all_, settings):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(all_.application.post_all(posts, plan.posts))
+                tasks.create_task(Faults(all_, watchers).happen(plan))
+            all_.sink.calm = True
+            await _come_to_rest(all_, settings)
+        await asyncio.gather(*(process.end() for process in all_.processes))
+        observed = Observed(await _evidence(all_, settings))
+    observed.faults = Counter(moment.fault for moment in plan.moments)
+    observed.moods, observed.posts = all_.sink.moods, all_.application.tries
+    observed.past_journal, observed.out = all_.recoveries.past_journal, all_.recoveries.out
+    observed.kills_unseen = all_.recoveries.kills_unseen
+    observed.longest_stop_s = max(worker.longest_stop_s for worker in all_.workers)
+    observed.took_s = time.monotonic() - began
+    return observed
+
+
+async def _come_to_rest(all_: Cast, settings: Settings) -> None:
+    """Until no queue has a job, or the time is over: then the evidence shows what is left."""
+    deadline = time.monotonic() + REST_WITHIN_S + (RESEND_S if settings.resend else 0) + 3 * settings.lease_s
+    while time.monotonic() < deadline:
+        if not await _open_jobs(all_):
+            return
+        await asyncio.sleep(0.2)
+
+
+async def _open_jobs(all_: Cast) -> int:
+    names = (*queue.QUEUES.values(), queue.QUARANTINE)
+    return sum([await command(all_.redis, "ZCARD", name) for name in names])
+
+
+async def _evidence(all_: Cast, settings: Settings) -> Evidence:
+    accepted = all_.application.accepted
+    job_ids = list(accepted)
+    jobs: dict[str, Job | None] = {}
+    for first in range(0, len(job_ids), READ_AT_ONCE):
+        jobs |= await _records(all_, job_ids[first : first + READ_AT_ONCE])
+    found = {name async for name in all_.redis.scan_iter(match=keys.job("*"), count=READ_AT_ONCE)}
+    return Evidence(
+        accepted=accepted,
+        jobs=jobs,
+        records=len(found),
+        copies=all_.sink.copies,
+        lease_s=settings.lease_s,
+        waits_s=all_.recoveries.waits_s,
+        deaths=[str(death) for process in all_.processes for death in process.deaths],
+        leaks=await leaks(all_.redis),
+        surprises=all_.application.surprises,
+    )
+
+
+async def _records(all_: Cast, job_ids: Sequence[str]) -> dict[str, Job | None]:
+    pipe = all_.redis.pipeline(transaction=False)
+    for job_id in job_ids:
+        pipe.hgetall(keys.job(job_id))
+    raw = await answered(all_.redis, pipe.execute(), 10.0)
+    return {
+        job_id: records.decode_record(job_id, record) if record else None
+        for job_id, record in zip(job_ids, raw, strict=True)
+    }
+
+
+@contextlib.contextmanager
+def _telling(all_: Cast, settings: Settings) -> Iterator[None]:
+    """A line of progress every few seconds."""
+    began = time.monotonic()
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(TOLD_EVERY_S)
+            try:
+                left: int | str = await _open_jobs(all_)
+            except QueueUnavailable:
+                left = "?"
+            accepted, copies = len(all_.application.accepted), len(all_.sink.copies)
+            text = f"{time.monotonic() - began:4.0f} s  accepted {accepted} of {settings.jobs}, copies {copies}"
+            sys.stderr.write(f"{text}, unfinished {left}\n")
+
+    task = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        task.cancel()
