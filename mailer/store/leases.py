@@ -215,7 +215,7 @@ class LeaseStore:
         return [_journal_verdict(word.decode()) for word in await self._journal(names, args)]
 
     async def _finish_all(self, finishes: Sequence[_Finish]) -> list[FinishVerdict]:
-        names: list[str] = []
+        names = [queue.QUARANTINE]
         args: list[str | bytes | int] = [ATTEMPTS_KEPT]
         for item in finishes:
             job_id = item.held.job_id

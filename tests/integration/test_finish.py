@@ -250,3 +250,16 @@ async def test_an_ending_that_could_be_written_in_part_only_is_not_repeated_for_
     assert await workers.finish(run, Status.SENT) is FINISHED
     assert await status_of(workers) is Status.SENT
     assert await workers.places("a") == []
+
+
+async def test_a_mail_that_was_sent_after_its_job_was_put_aside_leaves_nothing(workers: Workers, run: Held) -> None:
+    await workers.journal(run)
+    await workers.lapse("a")
+    await workers.finish(await workers.hold("bert", "a"), Status.DEFERRED)  # its second copy follows
+    for worker in ("bert", "carl"):
+        await workers.lapse("a")
+        await workers.die(worker, "a")
+    await workers.claim("dora")
+    assert await workers.places("a") == [queue.QUARANTINE]
+    assert await workers.finish(run, Status.SENT) is FINISHED
+    assert await workers.places("a") == []

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Records how runs ended, moves the jobs' statuses, and gives each its place: back in its queue, or at rest.
 --
--- KEYS  for each run: record, payload, frozen, attempts, in-progress, blob, queue it was claimed from, queue of its stream
+-- KEYS  quarantine queue; then for each run: record, payload, frozen, attempts, in-progress, blob, queue it was claimed
+--       from, queue of its stream
 -- ARGV  attempts kept; then for each run: job id, run, new status, statuses it may be reached from ("a,b,"),
 --       "1" if it counts though the lease was lost else "0", attempt (JSON) or "", due time of the next attempt (ms) or
 --       "" where the job rests, retention of record and of payload (ms, "" unless it rests), number of strings that
@@ -36,6 +37,7 @@ local function finish(k)
     redis.call('HDEL', record, 'run', 'journal', 'crashes', 'blamed')
     redis.call('DEL', in_progress)
     redis.call('ZREM', claimed_from, id)
+    redis.call('ZREM', KEYS[1], id) -- where it was put since, if the lease was lost
     if attempt ~= '' then
         redis.call('RPUSH', attempts, attempt)
         redis.call('LTRIM', attempts, -attempts_kept, -1)
@@ -55,5 +57,5 @@ local function finish(k)
 end
 
 local verdicts = {}
-for n = 1, #KEYS / 8 do verdicts[n] = finish(8 * n - 7) end
+for n = 1, (#KEYS - 1) / 8 do verdicts[n] = finish(8 * n - 6) end
 return verdicts
