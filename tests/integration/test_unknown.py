@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from mailer.catalogue import TemplateLibrary
@@ -351,3 +352,23 @@ async def test_a_journal_that_cannot_be_written_withholds_the_mail_and_gives_the
     relay.before_reply = None
     view = await run.once(job_id)
     assert (view.job.status, view.job.attempts, view.job.crashes, len(relay.received)) == (Status.SENT, 1, 0, 1)
+
+
+async def test_whoever_asks_is_shown_the_doubt(
+    under: Callable[[str], Run], relay: ScriptedRelay, api: httpx.AsyncClient
+) -> None:
+    shown = {}
+    for policy in ("hold", "accept", "resend"):
+        run = under(policy)
+        lose_answers(relay, DROP)
+        job_id = await run.submit(TO_ONE)
+        await run.once(job_id)
+        answer = (await api.get(f"/jobs/{job_id}")).json()
+        assert (answer["unknown_outcomes"], answer["attempts"][0]["phase"]) == (1, "dot")
+        assert answer["attempts"][0]["outcome"] == "unknown"
+        shown[policy] = (answer["status"], answer["assumed"], answer["recipients"][0]["status"])
+    assert shown == {
+        "hold": ("unknown", False, "unknown"),
+        "accept": ("sent", True, "sent"),
+        "resend": ("deferred", False, "pending"),
+    }
