@@ -1,6 +1,7 @@
 """One job from acceptance to its end, on the real queue server, without waiting for backoff."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class Run:
     leases: LeaseStore
     redis: RedisClient
     deps: Deps
+    _worker: str = field(default_factory=lambda: f"worker {secrets.token_hex(4)}")
     _claims: int = 0
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -46,7 +48,7 @@ class Run:
                 if await self.redis.zscore(name, job_id) is not None:
                     await self.redis.zadd(name, {job_id: 0}, xx=True)  # the first of all that are due
             self._claims += 1
-            claim = await self.leases.claim("the worker", self._claims, wanted=1, running=0)
+            claim = await self.leases.claim(self._worker, self._claims, wanted=1, running=0)
         if not claim.jobs:
             return None
         (claimed,) = claim.jobs
