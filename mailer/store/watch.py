@@ -63,7 +63,8 @@ def setup_alarms(info: Mapping[str, Any], durability: Durability) -> dict[str, A
     version = (int(found[1]), int(found[2])) if found else (0, 0)
     if version < OLDEST:
         alarms[TOO_OLD] = Alarm(f"The queue server is version {info.get('redis_version')}: use Valkey, or Redis 7")
-    if not int(info.get("aof_enabled", 0)):
+    # While a server that was restarted still reads its file, it says that it writes none.
+    if not int(info.get("aof_enabled", 0)) and not int(info.get("loading", 0)):
         fix = "set `appendonly yes`, and `appendfsync always` or POSTROOM_DURABILITY=fsync"
         alarms["queue.no_append_only_file"] = Alarm(
             f"A restart of the queue server loses accepted mail: {fix}", blocks=durability.fsync
