@@ -43,6 +43,8 @@ BEATS = 3
 BEAT_S = 3.0
 HEALTH_S = 10
 RECONCILE_EVERY_S = 5.0
+ANSWERS_S = 10.0
+"""How long a quarantined job waits for what the relay says to the others."""
 LEAVE_S = 10.0
 """How long a stopping worker tries to give its jobs back."""
 STOP_AGAIN_S = 0.1
@@ -56,8 +58,8 @@ class LeasedWorker(Worker):
     _runs: Runs
     _attention: asyncio.Event | None = None
     _woken = True
-    _alone = False
-    """The one run is of a quarantined job, or one waits until nothing else runs."""
+    _alone_since: float | None = None
+    """Since when the one run is of a quarantined job, or one waits until nothing else runs."""
     _hurry = False
     _defect: BaseException | None = None
 
@@ -148,9 +150,7 @@ class LeasedWorker(Worker):
                 continue
             self._woken = False
             try:
-                claim = await self.ctx["leases"].claim(
-                    self.name, number, wanted=wanted, running=self._runs.before_journal
-                )
+                claim = await self.ctx["leases"].claim(self.name, number, wanted=wanted, running=self._in_the_way())
             except QueueUnavailable as error:
                 told = self._tell_once_a_while(told, error)
                 await asyncio.sleep(AWAY_S)
@@ -172,14 +172,20 @@ class LeasedWorker(Worker):
         return now
 
     def _wanted(self) -> int:
-        """Free slots, as far as one claim can fill them; none while a quarantined job runs, or waits for the others to
-        pass their journals."""
-        if self._alone and self._runs.before_journal:
+        """Free slots, as far as one claim can fill them; none while a quarantined job runs, or waits for the others."""
+        if self._alone_since is not None and self._in_the_way():
             return 0
         return min(MOST_CLAIMED, int(self.max_jobs) - len(self._runs))
 
+    def _in_the_way(self) -> int:
+        """How many runs a quarantined job waits for: those that may themselves be what brings the process down and, for
+        a while, those whose answers from the relay would be lost with it."""
+        if self._alone_since is not None and time.monotonic() - self._alone_since > ANSWERS_S:
+            return self._runs.before_journal
+        return len(self._runs)
+
     def _begin(self, claim: Claim) -> None:
-        self._alone = claim.alone or claim.waiting
+        self._alone_since = time.monotonic() if claim.alone or claim.waiting else None
         if claim.newer:
             log.error("job.record_too_new", job_ids=claim.newer, fix="upgrade this worker")
         for claimed in claim.jobs:

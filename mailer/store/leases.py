@@ -156,7 +156,7 @@ class LeaseStore:
         self._releases = Gatherer(self._release_all)
 
     async def claim(self, worker: str, number: int, *, wanted: int, running: int) -> Claim:
-        """Lease up to `wanted` due jobs. `running`: this worker's runs that are not past their journal.
+        """Lease up to `wanted` due jobs. `running`: this worker's runs that a quarantined job waits for.
 
         `number` counts this worker's claims; a claim that got no answer is repeated with the same one.
         """

@@ -74,7 +74,8 @@ async def test_a_worker_blocked_for_longer_than_its_lease_sends_no_second_copy(
         return usual_reply(at, usual)
 
     async def knows() -> bool:
-        return worker.returncode is not None or bool(logged(log, "job.lease_lost"))
+        lost = logged(log, "job.lease_lost") or logged(log, "job.withheld")
+        return worker.returncode is not None or bool(lost)
 
     relay.reply = reply_to_a_stopped_worker  # type: ignore[method-assign]  # the reply stays the relay's
     async with api_process(env, log) as api, worker_process(env, log) as worker:

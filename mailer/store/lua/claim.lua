@@ -2,7 +2,7 @@
 -- Leases due jobs to a worker, in the order of the queues, and hands over all that it needs to run them.
 --
 -- KEYS  quarantine queue, queues in their order, quarantine holder, claimed (this worker's last claim)
--- ARGV  worker, number of this claim, lease (ms), jobs wanted, this worker's runs that are not past their journal,
+-- ARGV  worker, number of this claim, lease (ms), jobs wanted, this worker's runs that a quarantined job waits for,
 --       record version known here, crashes that quarantine, delay of what is pushed back (ms),
 --       what stands before the id in the keys of record, payload, frozen, in-progress and blob
 -- Returns {now, next due time or -1, alone, waiting, jobs, newer}: each job {id, queue, blob, record, payload, frozen};
