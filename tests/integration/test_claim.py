@@ -352,3 +352,13 @@ async def test_a_mark_without_a_dot_is_taken_back_and_one_with_it_stays(workers:
     marks = {job_id: job.journal for job_id in "ab" if (job := await workers.job(job_id))}
     assert marks["a"] is None
     assert marks["b"] is not None
+
+
+async def test_a_job_that_only_waits_to_be_written_down_is_not_put_aside(workers: Workers) -> None:
+    await workers.accept("a")
+    run = await workers.hold("anna", "a")
+    await workers.redis.hset(keys.job("a"), "crashes", CRASHES_TO_QUARANTINE)
+    assert await workers.journal(run) is JournalVerdict.GO
+    await workers.lapse("a")
+    claim = await workers.claim("bert", running=3)
+    assert (ids(claim), claim.alone) == (["a"], False)

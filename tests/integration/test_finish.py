@@ -263,3 +263,19 @@ async def test_a_mail_that_was_sent_after_its_job_was_put_aside_leaves_nothing(w
     assert await workers.places("a") == [queue.QUARANTINE]
     assert await workers.finish(run, Status.SENT) is FINISHED
     assert await workers.places("a") == []
+
+
+async def test_a_mail_of_a_job_put_aside_that_was_sent_after_all_leaves_nothing_in_its_stream(
+    workers: Workers, redis: RedisClient
+) -> None:
+    await workers.accept("a")
+    await redis.hset(A, "crashes", 2)
+    await workers.claim("anna")  # puts it aside
+    run = await workers.hold("anna", "a")
+    await workers.journal(run)
+    await workers.lapse("a")
+    await redis.delete(keys.QUARANTINE_HOLDER)  # what its TTL does
+    await workers.finish(await workers.hold("bert", "a"), Status.DEFERRED)
+    assert await workers.places("a") == [queue.QUEUE]
+    assert await workers.finish(run, Status.SENT) is FINISHED
+    assert await workers.places("a") == []
