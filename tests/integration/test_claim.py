@@ -104,6 +104,12 @@ async def test_a_claim_whose_reply_was_lost_brings_the_same_jobs_and_takes_no_mo
     assert await workers.crashes("a") == 0
 
 
+async def test_what_a_claim_keeps_for_its_repetition_does_not_stay(workers: Workers) -> None:
+    await workers.accept("a")
+    await workers.claim("anna")
+    assert 0 < await workers.redis.pttl(keys.claimed("anna")) <= 10 * LEASE_MS
+
+
 async def test_a_repeated_claim_brings_nothing_that_another_has_by_now(workers: Workers) -> None:
     await workers.accept("a", "b")
     await workers.claim("anna", number=7)
@@ -142,8 +148,9 @@ async def test_a_worker_that_was_only_cut_off_takes_its_crash_back(workers: Work
     assert await workers.crashes("a") == 1
     await workers.release(run)
     assert await workers.crashes("a") == 0
+    await workers.redis.hset(keys.job("a"), "crashes", 1)  # of another worker
     await workers.release(run)
-    assert await workers.crashes("a") == 0, "once"
+    assert await workers.crashes("a") == 1, "its own, once"
     assert await workers.journal(bert) is JournalVerdict.GO, "the job stays with whom it belongs to"
 
 
