@@ -29,23 +29,24 @@ async def wire(redis: RedisClient, queue_url: str) -> AsyncIterator[Wire]:
         yield wire
 
 
-@pytest.mark.parametrize(
-    ("script", "saying"),
-    [("enqueue", b"accepted"), ("claim", b"arq:queue"), ("journal", b"go"), ("finish", b"finished")],
-)
+REPLIES = {"enqueue": b"accepted", "claim": b"arq:queue", "journal": b"go", "finish": b"finished"}
+"""What each script says when it has done something."""
+
+
 async def test_a_reply_that_is_lost_changes_nothing(
-    redis: RedisClient, wire: Wire, relay: ScriptedRelay, log: Path, script: str, saying: bytes
+    redis: RedisClient, wire: Wire, relay: ScriptedRelay, log: Path
 ) -> None:
     env = faulty(wire.url, relay)
     async with api_process(env, log) as api, worker_process(env, log) as worker:
         await reached(api, await post(api), "sent")  # the server knows the scripts now, and runs them by their digests
-        wire.lose_reply(script, saying)
-        sent = await reached(api, await post(api), "sent")
+        for number, (script, saying) in enumerate(REPLIES.items(), start=1):
+            wire.lose_reply(script, saying)
+            sent = await reached(api, await post(api), "sent")
+            assert len(wire.lost) == number, f"the reply to {script} was not lost"
+            assert (sent["attempt_count"], sent["unknown_outcomes"]) == (1, 0)
         assert worker.returncode is None
-    assert len(wire.lost) == 1
-    assert each_once(relay, 2)
-    assert len(await redis.keys("postroom:job:*")) == 2
-    assert (sent["attempt_count"], sent["unknown_outcomes"]) == (1, 0)
+    assert each_once(relay, 1 + len(REPLIES))
+    assert len(await redis.keys("postroom:job:*")) == 1 + len(REPLIES)
 
 
 async def test_connections_cut_by_the_dozen_end_no_process_and_double_no_mail(
