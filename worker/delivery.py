@@ -33,7 +33,7 @@ from mailer.jobs import (
 )
 from mailer.rendering import is_wanted
 from mailer.store import records
-from mailer.store.leases import Ending, FinishVerdict, JournalEntry, JournalVerdict
+from mailer.store.runs import Ending, FinishVerdict, JournalEntry, JournalVerdict
 from worker.lease import Lease
 from worker.outcomes import Deferred, Expired, Failed, HandedOver, Outcome, Skipped, Timing, Unknown, conclude
 from worker.preparation import (
@@ -128,7 +128,8 @@ async def _outcome(job: Job, lease: Lease, deps: Deps, clock: Clock) -> Outcome:
         return Failed(Reason.INTERNAL, "Its content is no longer there.")
 
     async def journal(mark: JournalMark, prepared: Prepared, recipients: tuple[Recipient, ...]) -> None:
-        entry = JournalEntry(lease.held, mark, recipients, prepared.dated, prepared.fetched)
+        fetched = orjson.dumps(prepared.fetched) if prepared.fetched else b""
+        entry = JournalEntry(lease.held, mark, recipients, prepared.dated, fetched)
         verdict = await lease.journal(entry)
         if verdict is not JournalVerdict.GO:
             raise Withheld(verdict)

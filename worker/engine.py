@@ -21,8 +21,9 @@ from arq.worker import Worker
 from mailer import queue
 from mailer.errors import QueueUnavailable
 from mailer.store.connection import RedisClient
-from mailer.store.leases import MOST_CLAIMED, Claim, Claimed, LeaseStore
+from mailer.store.leases import MOST_CLAIMED, LeaseStore
 from mailer.store.reconciling import Reconciler
+from mailer.store.runs import Claim, Claimed
 from mailer.store.wake import listen
 from mailer.store.watch import ServerWatch
 from worker.lease import Lease

@@ -13,16 +13,8 @@ import structlog
 
 from mailer.errors import QueueUnavailable
 from mailer.jobs import Job
-from mailer.store.leases import (
-    Claimed,
-    Ending,
-    FinishVerdict,
-    Held,
-    JournalEntry,
-    JournalVerdict,
-    LeaseStore,
-    Release,
-)
+from mailer.store.leases import LeaseStore
+from mailer.store.runs import Claimed, Ending, FinishVerdict, Held, JournalEntry, JournalVerdict, Release
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from mailer.jobs import (
     Status,
     UnknownPolicy,
 )
-from mailer.store.leases import Ending
+from mailer.store.runs import Ending
 from worker.backoff import Again, GaveUp, TooLate, next_attempt
 from worker.settings import BackoffSchedule
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 
-from mailer.store.leases import Held
+from mailer.store.runs import Held
 from worker.lease import Lease
 
 
@@ -40,13 +40,13 @@ class Runs:
         self._runs[task] = run
         task.add_done_callback(self._forget)
 
-    def stop(self, job_ids: Collection[str] | None = None) -> list[str]:
-        """Stop the runs of these jobs, or all of them, except where the final dot may be written. To be called again
+    def stop(self, those: Collection[Held] | None = None) -> list[str]:
+        """Stop these runs, or all of them, except where the final dot may be written. To be called again
         until they have ended: on Python 3.11 `asyncio.wait_for`, which aiosmtplib uses, can swallow a cancellation. The
         ids of those that are stopped."""
         stopped = []
         for run in self._runs.values():
-            if (job_ids is None or run.lease.held.job_id in job_ids) and run.lease.stop():
+            if (those is None or run.lease.held in those) and run.lease.stop():
                 run.work.cancel()
                 stopped.append(run.lease.held.job_id)
         return stopped

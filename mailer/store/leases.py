@@ -3,32 +3,26 @@
 Each call may be repeated with the same arguments. Raises QueueUnavailable when the server does not answer in time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from mailer import queue
-from mailer.jobs import (
-    ATTEMPTS_KEPT,
-    CRASHES_TO_QUARANTINE,
-    FINAL,
-    MOVES,
-    OPEN,
-    RECORD_VERSION,
-    Attempt,
-    Job,
-    JournalMark,
-    Reason,
-    Recipient,
-    Status,
-)
+from mailer.jobs import ATTEMPTS_KEPT, CRASHES_TO_QUARANTINE, FINAL, MOVES, OPEN, RECORD_VERSION, Job, Status
 from mailer.settings import Durability, Retention
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient
 from mailer.store.gather import Gatherer
+from mailer.store.runs import (
+    Claim,
+    Claimed,
+    Ending,
+    FinishVerdict,
+    Held,
+    JournalEntry,
+    JournalVerdict,
+    Release,
+)
 from mailer.store.scripts import Script
 
 MOST_CLAIMED = 100
@@ -43,100 +37,10 @@ _PREFIXES = (keys.JOB, keys.PAYLOAD, keys.FROZEN, keys.ARQ_IN_PROGRESS, keys.ARQ
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """A job as it was handed over, undecoded: what is broken in it is its own trouble, not the claim's.
-
-    `run` names this run of it; `record` is empty where the queue has an id that we have no record of.
-    """
-
-    job_id: str
-    queue: str
-    run: str
-    blob: bytes | None
-    record: Mapping[bytes, bytes]
-    payload: bytes | None
-    frozen: bytes | None
-    server_time: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a claim brought. Times are milliseconds by the server's clock; `next_due` None: the queues are empty."""
-
-    jobs: tuple[Claimed, ...]
-    server_time: int
-    next_due: int | None
-    alone: bool
-    """The one job is quarantined: nothing may run beside it."""
-    waiting: bool
-    """A quarantined job is there for this worker, once nothing else runs."""
-    newer: tuple[str, ...]
-    """Ids that were pushed back because a newer version wrote their records, or what is there is no record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What names a run on the server."""
-
-    job_id: str
-    queue: str
-    run: str
-
-
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    held: Held
-    mark: JournalMark
-    recipients: tuple[Recipient, ...]
-    dated: int
-    fetched: Mapping[str, Any]
-    """What any later copy is rendered from; empty where nothing was fetched."""
-
-
-class JournalVerdict(StrEnum):
-    GO = "go"
-    LOST = "lost"  # another run has the job, or it is gone
-    EXPIRED = "expired"
-    REST = "rest"  # its status does not allow it any more
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run of a job ended. `at` and `next_attempt_at`: milliseconds by the server's clock."""
-
-    status: Status
-    at: int
-    attempt: Attempt | None = None
-    recipients: tuple[Recipient, ...] | None = None
-    reason: Reason | None = None
-    detail: str | None = None
-    partial: bool = False
-    assumed: bool = False
-    unknown_outcomes: int | None = None
-    """None: as it was."""
-    next_attempt_at: int | None = None
-
-
-class FinishVerdict(StrEnum):
-    FINISHED = "finished"
-    STALE = "stale"  # another run was there first, or has the job
-    GONE = "gone"
-
-
-@dataclass(frozen=True, slots=True)
 class _Finish:
     held: Held
     job: Job
     ending: Ending
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """`delay_ms` None: the entry means nothing any more, and is dropped. `unsent`: no final dot was written."""
-
-    held: Held
-    delay_ms: int | None
-    unsent: bool
 
 
 class LeaseStore:
@@ -150,7 +54,7 @@ class LeaseStore:
         self._release = Script(redis, "release")
         at_once = GATHERED_AT_ONCE if durability.fsync else 1
         self._journals = Gatherer(
-            self._journal_all, size=lambda entry: len(str(entry.fetched)), at_once=at_once, pause_s=JOURNAL_PAUSE_S
+            self._journal_all, size=lambda entry: len(entry.fetched), at_once=at_once, pause_s=JOURNAL_PAUSE_S
         )
         self._finishes = Gatherer(self._finish_all, at_once=at_once, pause_s=FINISH_PAUSE_S)
         self._releases = Gatherer(self._release_all)
@@ -175,17 +79,17 @@ class LeaseStore:
             next_due=None if next_due < 0 else next_due,
             alone=bool(alone),
             waiting=bool(waiting),
-            newer=tuple(job_id.decode() for job_id in newer),
+            newer=tuple(job_id.decode(errors="backslashreplace") for job_id in newer),
         )
 
-    async def beat(self, runs: Sequence[Held], health: str, health_ms: int) -> frozenset[str]:
-        """Extend the leases of `runs` and the health key. The ids of the jobs that are another's by now, or gone."""
+    async def beat(self, runs: Sequence[Held], health: str, health_ms: int) -> frozenset[Held]:
+        """Extend the leases of `runs` and the health key. Those runs whose job is another's by now, or gone."""
         names = [queue.HEALTH_CHECK_KEY]
         args: list[str | bytes | int] = [health, health_ms, self._lease_ms]
         for held in runs:
             names += [keys.job(held.job_id), keys.arq_in_progress(held.job_id), held.queue]
             args += [held.job_id, held.run]
-        return frozenset(job_id.decode() for job_id in await self._beat(names, args))
+        return frozenset(runs[number - 1] for number in await self._beat(names, args))
 
     async def journal(self, entry: JournalEntry) -> JournalVerdict:
         """Whether the final dot may be written."""
@@ -210,7 +114,7 @@ class LeaseStore:
                 records.encode_journal(entry.mark),
                 records.encode_recipients(entry.recipients),
                 entry.dated,
-                orjson.dumps(entry.fetched) if entry.fetched else "",
+                entry.fetched,
             ]
         return [_journal_verdict(word.decode()) for word in await self._journal(names, args)]
 

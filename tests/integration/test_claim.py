@@ -10,7 +10,8 @@ from mailer.settings import Durability, MailerSettings
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobStore
-from mailer.store.leases import JournalVerdict, LeaseStore
+from mailer.store.leases import LeaseStore
+from mailer.store.runs import JournalVerdict
 from tests.integration.conftest import Run
 from tests.support.smtp import ScriptedRelay
 from tests.support.workers import Workers, held, ids
@@ -369,3 +370,13 @@ async def test_a_job_that_only_waits_to_be_written_down_is_not_put_aside(workers
     await workers.lapse("a")
     claim = await workers.claim("bert", running=3)
     assert (ids(claim), claim.alone) == (["a"], False)
+
+
+async def test_an_id_that_is_nobodys_stops_no_claim(workers: Workers, redis: RedisClient) -> None:
+    await redis.zadd(queue.QUEUE, {b"\xff\xfe": 0, "with a space": 1})
+    await workers.accept("a", "number")
+    claim = await workers.claim("anna")
+    assert ids(claim) == ["a", "number"]
+    assert claim.newer == ("\\xff\\xfe", "with a space")
+    assert await redis.zcount(queue.QUEUE, "-inf", claim.server_time) == 0, "they wait"
+    assert sorted(ids(await workers.claim("anna", number=1))) == ["a", "number"]

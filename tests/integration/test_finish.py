@@ -12,7 +12,8 @@ from mailer.jobs import ATTEMPTS_KEPT, FINAL, MOVES, OPEN, Status, Stream
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobStore
-from mailer.store.leases import Ending, FinishVerdict, Held, LeaseStore
+from mailer.store.leases import LeaseStore
+from mailer.store.runs import Ending, FinishVerdict, Held
 from tests.support.workers import Workers, attempt, held
 
 DAY_S = 86_400

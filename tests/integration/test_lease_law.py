@@ -9,8 +9,9 @@ from mailer import queue
 from mailer.jobs import OPEN, Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient
-from mailer.store.leases import Claim, FinishVerdict, Held, JournalVerdict, LeaseStore
+from mailer.store.leases import LeaseStore
 from mailer.store.reconciling import Reconciler
+from mailer.store.runs import Claim, FinishVerdict, Held, JournalVerdict
 from tests.support.workers import Workers, held
 
 JOBS = ("a", "b")

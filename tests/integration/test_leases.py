@@ -2,13 +2,15 @@
 
 import asyncio
 
+import orjson
 import pytest
 
 from mailer import queue
 from mailer.jobs import JournalMark, Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient
-from mailer.store.leases import JournalEntry, JournalVerdict, LeaseStore
+from mailer.store.leases import LeaseStore
+from mailer.store.runs import JournalEntry, JournalVerdict
 from tests.support.workers import RECIPIENTS, Workers, held, ids
 
 LEASE_MS = 10_000
@@ -32,7 +34,7 @@ async def test_a_worker_hears_which_jobs_it_has_lost(workers: Workers, leases: L
     bert = await workers.hold("bert", "lost")
     await workers.redis.delete(keys.job("gone"), keys.arq_in_progress("gone"))
     await workers.finish(runs["ended"], Status.DEFERRED)
-    assert await leases.beat(list(runs.values()), "fine", 1000) == {"lost", "gone", "ended"}
+    assert await leases.beat(list(runs.values()), "fine", 1000) == {runs["lost"], runs["gone"], runs["ended"]}
     assert await leases.beat([bert], "fine", 1000) == frozenset()
     assert await workers.places("gone") == [queue.QUEUE], "its entry is left to whoever looks at it"
 
@@ -132,9 +134,9 @@ async def test_a_mail_whose_job_was_given_back_or_is_gone_is_withheld(workers: W
 
 async def test_a_mail_whose_authors_time_has_passed_is_withheld(workers: Workers) -> None:
     await workers.accept("late", expires_in_ms=0)
-    await workers.accept("in time", expires_in_ms=60_000)
+    await workers.accept("early", expires_in_ms=60_000)
     runs = {claimed.job_id: held(claimed) for claimed in (await workers.claim("anna")).jobs}
-    assert [await workers.journal(runs["late"]), await workers.journal(runs["in time"])] == [EXPIRED, GO]
+    assert [await workers.journal(runs["late"]), await workers.journal(runs["early"])] == [EXPIRED, GO]
 
 
 @pytest.mark.parametrize("status", ["cancelled", "unknown", "failed"])
@@ -196,7 +198,7 @@ async def test_a_content_with_unusual_text_is_fixed_as_it_was(workers: Workers, 
     await workers.accept("a")
     run = await workers.hold("anna", "a")
     fetched = {"user": {"name": "Ådä \u2028 \U0001f600", "n": 2**53, "x": None, "list": [1.5, True]}}
-    await leases.journal(JournalEntry(run, JournalMark("relay", 1, 1), RECIPIENTS, 1, fetched))
+    await leases.journal(JournalEntry(run, JournalMark("relay", 1, 1), RECIPIENTS, 1, orjson.dumps(fetched)))
     await workers.lapse("a")
     (claimed,) = (await workers.claim("bert")).jobs
     assert claimed.frozen is not None

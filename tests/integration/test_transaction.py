@@ -9,7 +9,7 @@ import pytest
 from mailer.addresses import Address
 from mailer.errors import QueueUnavailable
 from mailer.jobs import Phase, Reply
-from mailer.store.leases import JournalVerdict
+from mailer.store.runs import JournalVerdict
 from tests.support.smtp import DROP, HANG, ScriptedRelay
 from tests.support.waiting import until
 from worker.delivery import Withheld

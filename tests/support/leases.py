@@ -6,7 +6,7 @@ from typing import Any
 
 from mailer.errors import QueueUnavailable
 from mailer.jobs import Job
-from mailer.store.leases import Claimed, Ending, FinishVerdict, Held, JournalEntry, JournalVerdict, Release
+from mailer.store.runs import Claimed, Ending, FinishVerdict, Held, JournalEntry, JournalVerdict, Release
 
 AWAY = QueueUnavailable("away")
 

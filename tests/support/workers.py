@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+import orjson
+
 from mailer import queue
 from mailer.addresses import Address
 from mailer.jobs import (
@@ -20,17 +22,8 @@ from mailer.jobs import (
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import EnqueueRequest, JobStore
-from mailer.store.leases import (
-    Claim,
-    Claimed,
-    Ending,
-    FinishVerdict,
-    Held,
-    JournalEntry,
-    JournalVerdict,
-    LeaseStore,
-    Release,
-)
+from mailer.store.leases import LeaseStore
+from mailer.store.runs import Claim, Claimed, Ending, FinishVerdict, Held, JournalEntry, JournalVerdict, Release
 
 QUEUES = (*queue.QUEUES.values(), queue.QUARANTINE)
 RECIPIENTS = (Recipient(Address("ada@example.com", "Ada")),)
@@ -86,7 +79,7 @@ class Workers:
 
     async def journal(self, run: Held, dated: int = 1000, fetched: object = None) -> JournalVerdict:
         mark = JournalMark("relay", 1, 1)
-        given = fetched if isinstance(fetched, dict) else {}
+        given = b"" if fetched is None else orjson.dumps(fetched)
         return await self.leases.journal(JournalEntry(run, mark, RECIPIENTS, dated, given))
 
     async def finish(self, run: Held, status: Status, *, number: int = 1, next_attempt_at: int = 9) -> FinishVerdict:

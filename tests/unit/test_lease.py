@@ -6,7 +6,7 @@ import pytest
 
 from mailer.errors import QueueUnavailable
 from mailer.jobs import Job, JournalMark, Status, Stream
-from mailer.store.leases import Ending, FinishVerdict, JournalEntry, JournalVerdict
+from mailer.store.runs import Ending, FinishVerdict, JournalEntry, JournalVerdict
 from tests.support.leases import AWAY, LeasesToldWhatToSay, claimed
 from worker import lease as lease_module
 from worker.lease import Lease
@@ -34,7 +34,7 @@ def lease(store: LeasesToldWhatToSay) -> Lease:
 
 
 def entry(lease: Lease) -> JournalEntry:
-    return JournalEntry(lease.held, JournalMark("relay", 1, 2), (), 3, {})
+    return JournalEntry(lease.held, JournalMark("relay", 1, 2), (), 3, b"")
 
 
 async def test_a_run_may_be_stopped_until_its_journal(lease: Lease, store: LeasesToldWhatToSay) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mailer.jobs import JournalMark
-from mailer.store.leases import JournalEntry
+from mailer.store.runs import JournalEntry
 from tests.support.leases import LeasesToldWhatToSay, claimed
 from tests.support.waiting import until
 from worker.lease import Lease
@@ -32,7 +32,7 @@ class Worker:
 
     async def work(self, lease: Lease, *, journaled: bool) -> None:
         if journaled:
-            await lease.journal(JournalEntry(lease.held, JournalMark("relay", 1, 2), (), 3, {}))
+            await lease.journal(JournalEntry(lease.held, JournalMark("relay", 1, 2), (), 3, b""))
         await self.go_on.wait()
         self.finished.append(lease.held.job_id)
 
@@ -79,7 +79,7 @@ async def test_a_stop_gives_back_what_is_before_its_journal_and_lets_the_rest_go
 async def test_only_those_that_were_lost_are_stopped(worker: Worker) -> None:
     for job_id in ("a", "b"):
         await worker.start(job_id)
-    worker.runs.stop({"a"})
+    worker.runs.stop([held for held in worker.runs.held() if held.job_id == "a"])
     await asyncio.sleep(0.01)
     assert worker.given_back == ["a"]
     assert [held.job_id for held in worker.runs.held()] == ["b"]

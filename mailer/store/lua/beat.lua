@@ -3,7 +3,7 @@
 --
 -- KEYS  health check, then for each run: record, in-progress, queue
 -- ARGV  health text, how long it counts (ms), lease (ms), then for each run: job id, run
--- Returns the ids of the jobs whose lease is another's by now, or that are gone.
+-- Returns the numbers, in their order from 1, of the runs whose job is another's by now, or gone.
 --
 -- A lease that ran out while the server was away is taken up again, if nobody else has claimed the job meanwhile.
 
@@ -20,7 +20,7 @@ for n = 1, (#KEYS - 1) / 3 do
         redis.call('SET', in_progress, run, 'PX', lease)
         redis.call('ZADD', queue, 'XX', now + lease + 1, id)
     else
-        lost[#lost + 1] = id
+        lost[#lost + 1] = n
     end
 end
 return lost

@@ -19,6 +19,7 @@ local worker, number, lease, wanted, running = ARGV[1], ARGV[2], tonumber(ARGV[3
 local version, to_quarantine, pushed_back = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local record, payload, frozen, in_progress, blob = ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
 local MOST_PASSED_OVER = 1000
+local NUMBER = ' number' -- no id begins with a space
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -55,7 +56,7 @@ local function consider(id, queue)
     if redis.call('EXISTS', in_progress .. id) == 1 then return false end
     local known = redis.pcall('HMGET', record .. id, 'v', 'run', 'journal', 'crashes')
     local v, journaled, crashes = tonumber(known[1] or 0), known[3], tonumber(known[4] or 0)
-    if known.err or v > version then
+    if known.err or v > version or string.find(id, '[^!-~]') then -- such an id is nobody's that we know
         redis.call('ZADD', queue, now + pushed_back, id)
         newer[#newer + 1] = id
         return true
@@ -93,13 +94,13 @@ local function reply(alone, waiting)
 end
 
 -- Lost replies first: what an earlier call with this number took is handed over again.
-if redis.call('HGET', claimed, 'number') == number then
+if redis.call('HGET', claimed, NUMBER) == number then
     local before = redis.call('HGETALL', claimed)
     local alone = 0
     for i = 1, #before, 2 do
         local id, queue = before[i], before[i + 1]
         local mine = redis.call('HGET', record .. id, 'run') == run or redis.call('GET', in_progress .. id) == run
-        if id ~= 'number' and mine then
+        if id ~= NUMBER and mine then
             hold(id, queue)
             hand_over(id, queue)
             if queue == quarantine then alone = 1 end
@@ -119,7 +120,7 @@ if #suspects > 0 then
         for _, id in ipairs(suspects) do
             consider(id, quarantine)
             if #jobs > 0 then
-                redis.call('HSET', claimed, 'number', number)
+                redis.call('HSET', claimed, NUMBER, number)
                 return reply(1, 0)
             end
         end
@@ -139,5 +140,5 @@ for q = 2, #KEYS - 2 do
         end
     end
 end
-if #jobs > 0 then redis.call('HSET', claimed, 'number', number) end
+if #jobs > 0 then redis.call('HSET', claimed, NUMBER, number) end
 return reply(0, 0)
