@@ -20,8 +20,10 @@ def report_of(settings: Settings, observed: Observed) -> Report:
     report.count("faults", faults or "none")
     moods = ", ".join(f"{count} {mood}" for mood, count in sorted(observed.moods.items()))
     report.count("the relay's moods", moods or "none")
-    report.count("posts", f"{observed.posts} until all were accepted")
+    report.count("posts", f"{observed.posts}, with those that had to be repeated")
     report.lines += judge(observed.evidence).lines
+    outcomes = sum(job.unknown_outcomes for job in observed.evidence.jobs.values() if job is not None)
+    report.count("unknown outcomes", f"{outcomes}; final dots without an answer: {observed.unanswered}")
     report.count("left out of recovery", f"{observed.out} whose wait met an outage of the queue server")
     report.count("killed past the journal", f"{observed.past_journal} jobs")
     report.count("kills not looked at", f"{observed.kills_unseen}: the queue server was away as well")

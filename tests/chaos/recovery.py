@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 from mailer import queue
 from mailer.errors import QueueUnavailable
+from mailer.jobs import CRASHES_TO_QUARANTINE
 from mailer.store import keys
 from mailer.store.connection import RedisClient, answered, command
+from tests.chaos.judge import Wait
 from tests.chaos.queue_server import KillableServer
 
 LOOK_EVERY_S = 0.05
@@ -21,14 +23,15 @@ class _Left:
     job_id: str
     run: bytes
     starts: bytes
+    suspect: bool
 
 
 @dataclass(slots=True)
 class Recoveries:
-    """`waits_s`: from the kill to the next run. `out`: jobs whose wait met an outage of the queue server.
+    """`waits`: of those that were seen to the end. `out`: jobs whose wait met an outage of the queue server.
     `past_journal`: jobs of killed workers that only waited for the relay. `kills_unseen`: the server was away too."""
 
-    waits_s: list[float] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
     out: int = 0
     past_journal: int = 0
     kills_unseen: int = 0
@@ -55,19 +58,18 @@ class Recoveries:
         if server.was_out(killed_at, now):
             self.out += len(jobs)
         else:
-            self.waits_s += [now - killed_at] * len(jobs)
+            self.waits += [Wait(job.job_id, now - killed_at, job.suspect) for job in jobs]
 
     async def _left_behind(self, redis: RedisClient, pid: int) -> list[_Left]:
         """Unfinished jobs stand in the queues, running ones too."""
         ids = [job_id.decode() for name in QUEUES for job_id in await command(redis, "ZRANGE", name, 0, -1)]
         left = []
-        for job_id, (run, journal, starts) in zip(
-            ids, await _fields(redis, ids, "run", "journal", "starts"), strict=True
-        ):
+        rows = await _fields(redis, ids, "run", "journal", "starts", "crashes")
+        for job_id, (run, journal, starts, crashes) in zip(ids, rows, strict=True):
             if run is None or f":{pid}:" not in run.decode():
                 continue
             if journal is None:
-                left.append(_Left(job_id, run, starts))
+                left.append(_Left(job_id, run, starts or b"", int(crashes or 0) + 1 >= CRASHES_TO_QUARANTINE))
             else:
                 self.past_journal += 1
         return left

@@ -38,6 +38,7 @@ class Observed:
     evidence: Evidence
     faults: Counter[Fault] = field(default_factory=Counter)
     moods: Counter[str] = field(default_factory=Counter)
+    unanswered: int = 0
     posts: int = 0
     past_journal: int = 0
     out: int = 0
@@ -62,7 +63,8 @@ async def run(settings: Settings, folder: Path) -> Observed:
         await asyncio.gather(*(process.end() for process in all_.processes))
         observed = Observed(await _evidence(all_, settings))
     observed.faults = Counter(moment.fault for moment in plan.moments)
-    observed.moods, observed.posts = all_.sink.moods, all_.application.tries
+    observed.moods, observed.unanswered = all_.sink.moods, all_.sink.unanswered
+    observed.posts = all_.application.tries
     observed.past_journal, observed.out = all_.recoveries.past_journal, all_.recoveries.out
     observed.kills_unseen = all_.recoveries.kills_unseen
     observed.longest_stop_s = max(worker.longest_stop_s for worker in all_.workers)
@@ -97,7 +99,7 @@ async def _evidence(all_: Cast, settings: Settings) -> Evidence:
         records=len(found),
         copies=all_.sink.copies,
         lease_s=settings.lease_s,
-        waits_s=all_.recoveries.waits_s,
+        waits=all_.recoveries.waits,
         deaths=[str(death) for process in all_.processes for death in process.deaths],
         leaks=await leaks(all_.redis),
         surprises=all_.application.surprises,

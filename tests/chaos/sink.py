@@ -33,13 +33,15 @@ class Copy:
 
 
 class Sink:
-    """`calm`: no more moods. `moods` counts those that it had, by phase."""
+    """`calm`: no more moods. `moods` counts those that it had; `unanswered`: final dots whose line was cut, by whomever
+    it was, before the answer went out."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
         self.calm = False
         self.copies: list[Copy] = []
         self.moods: Counter[str] = Counter()
+        self.unanswered = 0
         self.port = 0
         self.connections: set[_Conversation] = set()
         self._server: asyncio.Server | None = None
@@ -80,6 +82,7 @@ class _Conversation(asyncio.Protocol):
         self._sink = sink
         self._buffer = bytearray()
         self._in_content = False
+        self._owes_verdict = False
         self._cut_content = False
         self._waits: asyncio.TimerHandle | None = None
         self._recipients: list[str] = []
@@ -96,6 +99,7 @@ class _Conversation(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._sink.connections.discard(self)
+        self._sink.unanswered += self._owes_verdict
         if self._waits is not None:
             self._waits.cancel()
 
@@ -151,6 +155,7 @@ class _Conversation(asyncio.Protocol):
         content = bytes(self._buffer[: end + 2])
         del self._buffer[: end + len(END_OF_CONTENT)]
         self._in_content = False
+        self._owes_verdict = True
         mood = self._mood("DOT")
         if not mood.refuse:  # a relay that says 4xx has not taken the mail, though its answer may be lost as well
             self._write_down(content)
@@ -177,6 +182,7 @@ class _Conversation(asyncio.Protocol):
             self.abort()
         else:
             self.transport.write(reply + b"\r\n")
+            self._owes_verdict = False
 
     def _act_late(self, mood: _Mood, reply: bytes) -> None:
         self._waits = None

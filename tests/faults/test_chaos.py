@@ -13,7 +13,7 @@ from mailer.addresses import Address
 from mailer.jobs import Job, Reason, Recipient, RecipientStatus, Status, Stream
 from mailer.store import keys
 from mailer.store.connection import RedisClient
-from tests.chaos.judge import Evidence, Report, judge
+from tests.chaos.judge import Evidence, Report, Wait, judge
 from tests.chaos.plan import Fault, Settings, schedule
 from tests.chaos.sink import Copy
 from tests.support.keyspace import KINDS, leaks
@@ -87,7 +87,13 @@ def test_what_is_declared_breaks_no_promise() -> None:
         job("assumed", assumed=True, unknown_outcomes=1),
         job("held", Status.UNKNOWN, unknown_outcomes=1),
     )
-    report = judge(evidence(*jobs, copies={"once": 1, "twice": 2, "held": 1}, waits_s=[1.0, 6.9]))
+    report = judge(
+        evidence(
+            *jobs,
+            copies={"once": 1, "twice": 2, "held": 1},
+            waits=[Wait("once", 6.9), Wait("twice", 9.0, suspect=True)],
+        )
+    )
     assert report.is_kept, report.text()
     assert {line.name: line.value for line in report.lines}["duplicates, declared"] == "1"
 
@@ -105,7 +111,7 @@ def test_what_is_declared_breaks_no_promise() -> None:
         (evidence(job("a", Status.UNKNOWN), copies={"a": 1}), "not sent by its record, but sent"),
         (evidence(job("a"), copies={"a": 1, "b": 1}), "mail nobody asked for"),
         (evidence(job("a"), copies={"a": 1}, records=2), "records nobody was told of"),
-        (evidence(job("a"), copies={"a": 1}, waits_s=[1.0, 7.1]), "recovery"),
+        (evidence(job("a"), copies={"a": 1}, waits=[Wait("a", 7.1)]), "recovery"),
         (evidence(job("a"), copies={"a": 1}, deaths=["worker-1 ended with 1"]), "deaths that were not ours"),
         (evidence(job("a"), copies={"a": 1}, leaks=["postroom:job:a has no TTL"]), "leaked keys"),
         (evidence(job("a"), copies={"a": 1}, surprises=["500"]), "answers of the API that surprise"),
