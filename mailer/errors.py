@@ -76,7 +76,7 @@ class AddressError(HeaderError):
 
 
 class QueueUnavailable(PostroomError):
-    """The queue server does not answer. Nothing was accepted; try again in a moment."""
+    """The queue server does not answer. Whether it got what was said is not known; try again in a moment."""
 
 
 class QueueRefused(QueueUnavailable):

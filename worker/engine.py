@@ -27,6 +27,7 @@ from mailer.store.runs import Claim, Claimed
 from mailer.store.wake import listen
 from mailer.store.watch import ServerWatch
 from worker.lease import Lease
+from worker.quarantine import Quarantine
 from worker.running import Runs
 from worker.watchdog import watchdog
 
@@ -34,6 +35,8 @@ log = structlog.get_logger()
 
 POLL_S = 1.0
 """The net below wake and timer: how long a job may wait that nobody spoke of."""
+FULL_S = 0.2
+"""How often a worker without a free slot looks whether runs that are in the way have passed their journals."""
 GATHER_S = 0.01
 """Least time between two claims: the next takes all that became due, or free, meanwhile."""
 AWAY_S = 0.5
@@ -44,8 +47,6 @@ BEATS = 3
 BEAT_S = 3.0
 HEALTH_S = 10
 RECONCILE_EVERY_S = 5.0
-ANSWERS_S = 10.0
-"""How long a quarantined job waits for what the relay says to the others."""
 LEAVE_S = 10.0
 """How long a stopping worker tries to give its jobs back."""
 STOP_AGAIN_S = 0.1
@@ -57,10 +58,9 @@ class LeasedWorker(Worker):
 
     name: str
     _runs: Runs
+    _quarantine: Quarantine
     _attention: asyncio.Event | None = None
     _woken = True
-    _alone_since: float | None = None
-    """Since when the one run is of a quarantined job, or one waits until nothing else runs."""
     _hurry = False
     _defect: BaseException | None = None
 
@@ -69,6 +69,7 @@ class LeasedWorker(Worker):
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._attention = asyncio.Event()
         self._runs = Runs(self._wake if self.burst else self._attention.set)
+        self._quarantine = Quarantine(self._runs)
         if self.on_startup:
             await self.on_startup(self.ctx)
         try:
@@ -147,11 +148,13 @@ class LeasedWorker(Worker):
         while self.allow_pick_jobs:
             wanted, now = self._wanted(), time.monotonic()
             if not wanted or (now < look_at and not self._woken):
-                await self._wait(look_at - now if wanted else POLL_S)
+                await self._wait(look_at - now if wanted else FULL_S)
                 continue
             self._woken = False
             try:
-                claim = await self.ctx["leases"].claim(self.name, number, wanted=wanted, running=self._in_the_way())
+                claim = await self.ctx["leases"].claim(
+                    self.name, number, wanted=wanted, running=self._quarantine.in_the_way()
+                )
             except QueueUnavailable as error:
                 told = self._tell_once_a_while(told, error)
                 await asyncio.sleep(AWAY_S)
@@ -174,19 +177,14 @@ class LeasedWorker(Worker):
 
     def _wanted(self) -> int:
         """Free slots, as far as one claim can fill them; none while a quarantined job runs, or waits for the others."""
-        if self._alone_since is not None and self._in_the_way():
-            return 0
+        if self._quarantine.is_here:
+            self._quarantine.make_room()
+            if self._quarantine.in_the_way():
+                return 0
         return min(MOST_CLAIMED, int(self.max_jobs) - len(self._runs))
 
-    def _in_the_way(self) -> int:
-        """How many runs a quarantined job waits for: those that may themselves be what brings the process down and, for
-        a while, those whose answers from the relay would be lost with it."""
-        if self._alone_since is not None and time.monotonic() - self._alone_since > ANSWERS_S:
-            return self._runs.before_journal
-        return len(self._runs)
-
     def _begin(self, claim: Claim) -> None:
-        self._alone_since = time.monotonic() if claim.alone or claim.waiting else None
+        self._quarantine.heard(claim)
         if claim.newer:
             log.error("job.record_too_new", job_ids=claim.newer, fix="upgrade this worker")
         for claimed in claim.jobs:
@@ -220,7 +218,8 @@ class LeasedWorker(Worker):
         while True:
             health = f"runs={len(self._runs)} before_journal={self._runs.before_journal} worker={self.name}"
             try:
-                lost = await leases.beat(self._runs.held(), health, HEALTH_S * 1000)
+                holder = self.name if self._quarantine.is_here else None
+                lost = await leases.beat(self._runs.held(), health, HEALTH_S * 1000, holder=holder)
             except QueueUnavailable:
                 await asyncio.sleep(min(AWAY_S, every_s))
                 continue

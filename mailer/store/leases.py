@@ -82,10 +82,15 @@ class LeaseStore:
             newer=tuple(job_id.decode(errors="backslashreplace") for job_id in newer),
         )
 
-    async def beat(self, runs: Sequence[Held], health: str, health_ms: int) -> frozenset[Held]:
-        """Extend the leases of `runs` and the health key. Those runs whose job is another's by now, or gone."""
-        names = [queue.HEALTH_CHECK_KEY]
-        args: list[str | bytes | int] = [health, health_ms, self._lease_ms]
+    async def beat(
+        self, runs: Sequence[Held], health: str, health_ms: int, *, holder: str | None = None
+    ) -> frozenset[Held]:
+        """Extend the leases of `runs` and the health key. Those runs whose job is another's by now, or gone.
+
+        `holder`: this worker's name, while it takes care of quarantined jobs.
+        """
+        names = [queue.HEALTH_CHECK_KEY, keys.QUARANTINE_HOLDER]
+        args: list[str | bytes | int] = [health, health_ms, self._lease_ms, holder or ""]
         for held in runs:
             names += [keys.job(held.job_id), keys.arq_in_progress(held.job_id), held.queue]
             args += [held.job_id, held.run]

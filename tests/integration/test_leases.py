@@ -203,3 +203,14 @@ async def test_a_content_with_unusual_text_is_fixed_as_it_was(workers: Workers, 
     (claimed,) = (await workers.claim("bert")).jobs
     assert claimed.frozen is not None
     assert queue.deserialize(claimed.frozen) == fetched
+
+
+async def test_whoever_takes_care_of_quarantined_jobs_stays_the_one_while_it_makes_room(
+    workers: Workers, leases: LeaseStore, redis: RedisClient
+) -> None:
+    await redis.set(keys.QUARANTINE_HOLDER, "anna", px=1000)
+    await leases.beat([], "fine", 1000)
+    await leases.beat([], "fine", 1000, holder="bert")
+    assert await redis.pttl(keys.QUARANTINE_HOLDER) <= 1000
+    await leases.beat([], "fine", 1000, holder="anna")
+    assert await redis.pttl(keys.QUARANTINE_HOLDER) > LEASE_MS - 1000
