@@ -123,9 +123,20 @@ async def _outcome(job: Job, lease: Lease, deps: Deps, clock: Clock) -> Outcome:
         return Unknown(job.journal.relay, reply, job.recipients or (), policy_of(job, deps))
     if job.crashes >= CRASHES_TO_POISON:
         return Failed(Reason.POISON, f"The worker died {job.crashes} times while it ran this job.")
-    payload, frozen = lease.claimed.payload, lease.claimed.frozen
-    if payload is None:
+    if lease.claimed.payload is None:
         return Failed(Reason.INTERNAL, "Its content is no longer there.")
+    try:
+        return await _journaled_attempt(job, lease.claimed.payload, lease, deps, clock)
+    except Withheld as withheld:
+        if withheld.verdict is JournalVerdict.EXPIRED:
+            return Expired()
+        raise
+
+
+async def _journaled_attempt(job: Job, payload: bytes, lease: Lease, deps: Deps, clock: Clock) -> Outcome:
+    """An attempt whose final dot waits for the journal. A defect ends the job with a reason, or in doubt where the dot
+    may have been written: trying again would meet it again."""
+    journaled: list[JournalEntry] = []
 
     async def journal(mark: JournalMark, prepared: Prepared, recipients: tuple[Recipient, ...]) -> None:
         fetched = orjson.dumps(prepared.fetched) if prepared.fetched else b""
@@ -133,17 +144,21 @@ async def _outcome(job: Job, lease: Lease, deps: Deps, clock: Clock) -> Outcome:
         verdict = await lease.journal(entry)
         if verdict is not JournalVerdict.GO:
             raise Withheld(verdict)
+        journaled.append(entry)
 
+    frozen = lease.claimed.frozen
     try:
         fixed = Frozen(job.dated, orjson.loads(frozen) if frozen is not None else None)
         return await attempt(job, records.decode_payload(payload), deps, clock, journal, fixed)
-    except (Withheld, QueueUnavailable) as error:
-        if isinstance(error, Withheld) and error.verdict is JournalVerdict.EXPIRED:
-            return Expired()
+    except (Withheld, QueueUnavailable):
         raise
-    except Exception as error:  # a defect ends the job with a reason; trying again would meet it again
+    except Exception as error:  # a defect
         log.error("job.crashed", exc_info=error)
-        return Failed(Reason.INTERNAL, f"A defect of Postroom: {type(error).__name__}. The log has the details.")
+        detail = f"A defect of Postroom: {type(error).__name__}. The log has the details."
+        if journaled:
+            entry = journaled[-1]
+            return Unknown(entry.mark.relay, Reply(None, detail), entry.recipients, policy_of(job, deps))
+        return Failed(Reason.INTERNAL, detail)
 
 
 async def attempt(job: Job, payload: Payload, deps: Deps, clock: Clock, journal: Journal, frozen: Frozen) -> Outcome:

@@ -18,7 +18,9 @@ from tests.integration.conftest import Run
 from tests.support.smtp import DROP, HANG, ScriptedRelay
 from tests.support.source import Application
 from worker import delivery, tasks
+from worker.relays.pool import Pool
 from worker.relays.timeouts import Timeouts
+from worker.relays.transaction import Envelope, Journal, Verdicts
 
 EVENT = {"event": "user.signed_up", "data": {"id": 42}}
 TO_TWO = {"to": ["ada@example.com", "bob@example.com"], "subject": "Hello", "text": "Hi\n"}
@@ -294,6 +296,25 @@ async def test_a_mail_whose_job_is_anothers_by_now_is_withheld(run: Run, relay: 
     await delivery.deliver(late, run.deps)
     view = await run.view(job_id)
     assert (view.job.status, view.job.attempts, len(relay.received), relay.dots) == (Status.SENT, 1, 1, 1)
+
+
+class Defective(Pool):
+    """Breaks down once the relay has the mail."""
+
+    async def send(self, envelope: Envelope, journal: Journal) -> Verdicts:
+        await super().send(envelope, journal)
+        raise RuntimeError("a defect")
+
+
+async def test_a_defect_after_the_dot_is_a_lost_answer_and_no_failure(
+    under: Callable[[str], Run], relay: ScriptedRelay
+) -> None:
+    run = under("hold")
+    pool = Defective(run.deps.pool.relay)
+    run.deps = replace(run.deps, pool=pool)
+    view = await run.once(await run.submit(TO_ONE))
+    await pool.close()
+    assert (view.job.status, view.job.unknown_outcomes, len(relay.received)) == (Status.UNKNOWN, 1, 1)
 
 
 async def test_a_mail_whose_authors_time_passes_while_it_is_sent_expires(run: Run, relay: ScriptedRelay) -> None:
