@@ -91,7 +91,13 @@ class Supervisor:
     async def _keep(self, environment: Mapping[str, str]) -> None:
         pause_s: float | None = None
         while not self._stopping.is_set():
-            process, began = await self._start(environment), time.monotonic()
+            try:
+                process, began = await self._start(environment), time.monotonic()
+            except OSError as error:  # no memory or no process to be had
+                pause_s = self._pauses.after(pause_s, 0.0)
+                log.error("worker.not_begun", detail=str(error), again_in_s=pause_s)
+                await self._stopped_within(pause_s)
+                continue
             log.info("worker.begun" if pause_s is None else "worker.restarted", pid=process.pid)
             code = await process.wait()
             self._running.discard(process)

@@ -8,7 +8,8 @@
     ├── HeaderError             a text cannot stand in a header of a mail: final
     │   └── AddressError        an address is not one valid mailbox
     ├── QueueUnavailable        the queue server did not answer in time
-    │   └── QueueRefused        it answered with an error: read-only, out of memory, failing disk, or our own mistake
+    │   └── QueueRefused        it answered with an error
+    │       └── WritesRefused   it takes no writes now: read-only, out of memory, failing disk
     ├── CallFailed              an outgoing HTTP call got no answer, or was not allowed to be made
     ├── SourceMissing           a source says that what was asked for is not there
     ├── SourceUnavailable       a source did not answer usefully: try again later
@@ -81,6 +82,10 @@ class QueueUnavailable(PostroomError):
 
 class QueueRefused(QueueUnavailable):
     """The queue server answers with an error. Nothing was accepted."""
+
+
+class WritesRefused(QueueRefused):
+    """The queue server takes no writes now. Nothing was accepted."""
 
 
 class CallFailed(PostroomError):

@@ -39,21 +39,29 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
             watch = ServerWatch(redis, settings.durable)
             await watch.look()
             watching = asyncio.create_task(watch.run())
+            watching.add_done_callback(_watch_ended)
             catalogue = templates.catalogue(time.monotonic())
             for name, trouble in catalogue.broken.items():
                 log.error("template.broken", template=name, detail=trouble)
             log.info("api.started", templates=len(catalogue.templates))
-            yield State(
-                jobs=jobs,
-                mailbox=MailboxStore(redis),
-                templates=templates,
-                intake=Intake(jobs, templates, settings.from_),
-                watch=watch,
-            )
-            watching.cancel()
+            try:
+                yield State(
+                    jobs=jobs,
+                    mailbox=MailboxStore(redis),
+                    templates=templates,
+                    intake=Intake(jobs, templates, settings.from_),
+                    watch=watch,
+                )
+            finally:
+                watching.cancel()
             log.info("api.stopped")
 
     return run
+
+
+def _watch_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        log.critical("watch.defect", exc_info=task.exception())
 
 
 def _intake(request: Request) -> Intake:

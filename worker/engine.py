@@ -19,13 +19,14 @@ import structlog
 from arq.worker import Worker
 
 from mailer import queue
-from mailer.errors import QueueUnavailable
+from mailer.errors import QueueRefused, QueueUnavailable
 from mailer.store.connection import RedisClient
-from mailer.store.leases import MOST_CLAIMED, LeaseStore
+from mailer.store.leases import MOST_CLAIMED
 from mailer.store.reconciling import Reconciler
 from mailer.store.runs import Claim, Claimed
 from mailer.store.wake import listen
 from mailer.store.watch import ServerWatch
+from worker.heartbeat import AWAY_S, Heartbeat
 from worker.lease import Lease
 from worker.quarantine import Quarantine
 from worker.running import Runs
@@ -39,13 +40,7 @@ FULL_S = 0.2
 """How often a worker without a free slot looks whether runs that are in the way have passed their journals."""
 GATHER_S = 0.01
 """Least time between two claims: the next takes all that became due, or free, meanwhile."""
-AWAY_S = 0.5
-"""Between two tries to reach a queue server that is away."""
 TELL_EVERY_S = 30.0
-BEATS = 3
-"""In a lease, at least."""
-BEAT_S = 3.0
-HEALTH_S = 10
 RECONCILE_EVERY_S = 5.0
 LEAVE_S = 10.0
 """How long a stopping worker tries to give its jobs back."""
@@ -59,6 +54,10 @@ class LeasedWorker(Worker):
     name: str
     _runs: Runs
     _quarantine: Quarantine
+    _heartbeat: Heartbeat
+    _claims = 0
+    _unheard = False
+    """A claim was made whose answer did not come."""
     _attention: asyncio.Event | None = None
     _woken = True
     _hurry = False
@@ -72,6 +71,7 @@ class LeasedWorker(Worker):
         self._quarantine = Quarantine(self._runs)
         if self.on_startup:
             await self.on_startup(self.ctx)
+        self._heartbeat = Heartbeat(self.name, self.ctx["leases"], self._runs, self._quarantine, self.ctx["lease_s"])
         try:
             async with self._background():
                 await self._claim_jobs()
@@ -110,7 +110,7 @@ class LeasedWorker(Worker):
                 for work in (
                     listen(redis, self._wake),
                     watch.run(),
-                    self._beat(self.ctx["leases"]),
+                    self._heartbeat.run(),
                     self._reconcile(Reconciler(redis)),
                 )
             ]
@@ -144,7 +144,7 @@ class LeasedWorker(Worker):
             self._attention.clear()
 
     async def _claim_jobs(self) -> None:
-        number, look_at, told = 1, 0.0, -TELL_EVERY_S
+        look_at, told = 0.0, -TELL_EVERY_S
         while self.allow_pick_jobs:
             wanted, now = self._wanted(), time.monotonic()
             if not wanted or (now < look_at and not self._woken):
@@ -152,20 +152,39 @@ class LeasedWorker(Worker):
                 continue
             self._woken = False
             try:
-                claim = await self.ctx["leases"].claim(
-                    self.name, number, wanted=wanted, running=self._quarantine.in_the_way()
-                )
+                claim = await self._claim(wanted)
             except QueueUnavailable as error:
                 told = self._tell_once_a_while(told, error)
-                await asyncio.sleep(AWAY_S)
+                await self._after_absence()
                 continue
-            number += 1
             self._begin(claim)
             if self.burst and claim.next_due is None and not self._runs:
                 return
             more = len(claim.jobs) == wanted or claim.alone or claim.waiting
             look_at = 0.0 if more else time.monotonic() + min(POLL_S, _until(claim))
             await asyncio.sleep(GATHER_S)
+
+    async def _claim(self, wanted: int) -> Claim:
+        """The next claim, or again the one whose reply was lost."""
+        self._unheard = True
+        claim: Claim = await self.ctx["leases"].claim(
+            self.name,
+            self._claims + 1,
+            wanted=wanted,
+            running=self._quarantine.in_the_way(),
+            streams_first=self._quarantine.had_its_turn,
+        )
+        self._unheard = False
+        self._claims += 1
+        return claim
+
+    async def _after_absence(self) -> None:
+        """When the server is back, each worker first says that it lives: a lease that ran out meanwhile is taken up
+        again by who held it, before others claim its job."""
+        self._heartbeat.hasten()
+        while self.allow_pick_jobs and not self._heartbeat.beaten:
+            await self._wait(AWAY_S)
+        await asyncio.sleep(2 * AWAY_S)
 
     def _tell_once_a_while(self, told: float, error: QueueUnavailable) -> float:
         """The watch raises the alarm for what concerns all calls; what concerns claims alone is seen here."""
@@ -213,31 +232,23 @@ class LeasedWorker(Worker):
             return None
         return work
 
-    async def _beat(self, leases: LeaseStore) -> None:
-        every_s = min(BEAT_S, self.ctx["lease_s"] / BEATS)
-        while True:
-            health = f"runs={len(self._runs)} before_journal={self._runs.before_journal} worker={self.name}"
-            try:
-                holder = self.name if self._quarantine.is_here else None
-                lost = await leases.beat(self._runs.held(), health, HEALTH_S * 1000, holder=holder)
-            except QueueUnavailable:
-                await asyncio.sleep(min(AWAY_S, every_s))
-                continue
-            if stopped := self._runs.stop(lost):  # not among them: a run whose end overtook this beat
-                log.error("job.lease_lost", job_ids=stopped)
-            await asyncio.sleep(every_s)
-
     async def _reconcile(self, reconciler: Reconciler) -> None:
         while True:
             await asyncio.sleep(RECONCILE_EVERY_S)
-            with contextlib.suppress(QueueUnavailable):
+            try:
                 put_back = await reconciler.step(self.name)
+            except QueueRefused as error:
+                log.error("reconciler.refused", detail=str(error))
+            except QueueUnavailable:
+                continue
+            else:
                 if put_back:
                     log.error("job.was_in_no_queue", job_ids=put_back)
 
     async def _leave(self) -> None:
         """Those past their journal have the grace time for their answers; what then still waits follows its policy."""
         began = time.monotonic()
+        await self._give_back_unheard()
         while len(self._runs) and not self._hurry:
             self._runs.stop()
             patience_s = self._job_completion_wait if self._runs.before_journal < len(self._runs) else LEAVE_S
@@ -245,6 +256,15 @@ class LeasedWorker(Worker):
                 log.error("worker.left_behind", job_ids=[held.job_id for held in self._runs.held()])
                 return
             await self._wait(STOP_AGAIN_S)
+
+    async def _give_back_unheard(self) -> None:
+        """What a claim took whose answer was lost: asked for again, with the same number and for nothing more."""
+        if not self._unheard:
+            return
+        with contextlib.suppress(QueueUnavailable):
+            for claimed in (await self._claim(0)).jobs:
+                lease = Lease(claimed, self.ctx["leases"])
+                self._runs.start(lease, lease.give_back())
 
 
 def _call_of(claimed: Claimed) -> queue.Call | None:

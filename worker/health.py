@@ -28,7 +28,7 @@ def _application(watch: ServerWatch) -> Starlette:
         return JSONResponse({"status": "ok"})
 
     async def readyz(_: Request) -> JSONResponse:
-        await watch.look()
+        await watch.fresh_look()
         blocked_by = watch.blocked_by
         body = {
             "status": "ready" if blocked_by is None else "not ready",

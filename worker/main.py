@@ -22,9 +22,10 @@ from mailer.store.connection import connect
 from mailer.store.leases import LeaseStore
 from mailer.store.watch import ServerWatch
 from worker.delivery import LONGEST_ATTEMPT_S
-from worker.engine import HEALTH_S, POLL_S, LeasedWorker
+from worker.engine import POLL_S, LeasedWorker
 from worker.fetch import Fetcher
 from worker.health import health_port
+from worker.heartbeat import HEALTH_S
 from worker.preparation import Deps
 from worker.relays.pool import Pool
 from worker.relays.relay import relay_from

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from mailer.store.runs import Claim
 from worker.running import Runs
 
-ANSWERS_S = 10.0
+ANSWERS_S = 2.0
 """How long a quarantined job waits for the runs it found. Then those that can be given back are, and one that waits for
 its relay's answer is left to its policy, should the worker die."""
 
@@ -17,6 +17,8 @@ class Quarantine:
         self._monotonic = monotonic
         self._waiting_since: float | None = None
         self._alone = False
+        self.had_its_turn = False
+        """The claim before was of a quarantined job: the next one is for the streams, where they have something due."""
 
     @property
     def is_here(self) -> bool:
@@ -26,6 +28,7 @@ class Quarantine:
     def heard(self, claim: Claim) -> None:
         """What a claim said: a quarantined job came, or waits for this worker, or neither."""
         self._alone = claim.alone
+        self.had_its_turn = claim.alone
         self._waiting_since = self._monotonic() if claim.waiting else None
 
     def in_the_way(self) -> int:

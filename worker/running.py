@@ -32,6 +32,9 @@ class Runs:
     def held(self) -> list[Held]:
         return [run.lease.held for run in self._runs.values()]
 
+    def journaled(self) -> frozenset[Held]:
+        return frozenset(run.lease.held for run in self._runs.values() if run.lease.past_journal)
+
     def start(self, lease: Lease, work: Coroutine[None, None, None]) -> None:
         """Do the work. Where it is stopped, the job is given back."""
         loop = asyncio.get_running_loop()

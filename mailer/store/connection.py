@@ -1,6 +1,7 @@
 """The connection to the queue server, and the one edge where redis exceptions become ours."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -10,13 +11,15 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
-from mailer.errors import QueueRefused, QueueUnavailable
+from mailer.errors import QueueRefused, QueueUnavailable, WritesRefused
 from mailer.server import QueueServer
 
 RedisClient = Redis
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 0.5
+WRITES_REFUSED = frozenset({"READONLY", "OOM", "MISCONF"})
+"""Words that stand in an error for as long as the server takes no writes; a script's error has them in the middle."""
 REPLY_TIMEOUT_S = 1.6
 """Longer than a sync may take (scripts.py): else what the server says of it would not be heard."""
 CALL_TIMEOUT_S = 1.8
@@ -66,12 +69,12 @@ async def answered(redis: RedisClient, call: Coroutine[Any, Any, T], timeout_s: 
         raise QueueUnavailable(f"The queue server did not answer within {timeout_s:g} s")
     try:
         return task.result()
-    except ReadOnlyError as error:
-        # After a failover this address may lead to the new primary: what is open leads to the old one.
-        await redis.connection_pool.disconnect(inuse_connections=False)
-        raise QueueRefused(f"READONLY {error}") from error
     except ResponseError as error:
-        raise QueueRefused(_words(error)) from error
+        if isinstance(error, ReadOnlyError):
+            await _let_go(redis)
+        words = _words(error)
+        refused = WritesRefused if WRITES_REFUSED.intersection(words.split()) else QueueRefused
+        raise refused(words) from error
     except (RedisError, TimeoutError, OSError) as error:
         reason = str(error) or type(error).__name__
         raise QueueUnavailable(f"The queue server does not answer: {reason}") from error
@@ -82,10 +85,17 @@ async def command(client: RedisClient, *words: str | int) -> Any:
     return await answered(client, client.execute_command(*words))  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
 
 
+async def _let_go(redis: RedisClient) -> None:
+    """After a failover the address may lead to the new primary: what is open leads to the old one. A dead peer may make
+    even closing fail."""
+    with contextlib.suppress(RedisError, OSError, TimeoutError):
+        await redis.connection_pool.disconnect(inuse_connections=False)
+
+
 def _words(error: ResponseError) -> str:
     """What the server said. redis-py cuts the first word off where it has a class for it."""
-    prefix = {"OutOfMemoryError": "OOM ", "NoScriptError": "NOSCRIPT "}.get(type(error).__name__, "")
-    return prefix + str(error)
+    prefix = {"OutOfMemoryError": "OOM ", "NoScriptError": "NOSCRIPT ", "ReadOnlyError": "READONLY "}
+    return prefix.get(type(error).__name__, "") + str(error)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from mailer.errors import QueueRefused, QueueUnavailable
+from mailer.errors import QueueRefused, QueueUnavailable, WritesRefused
 from mailer.store.connection import CALL_TIMEOUT_S
 
 T = TypeVar("T")
@@ -87,11 +87,12 @@ class Gatherer(Generic[T, R]):
         try:
             answers = await self._call([asked.item for asked in group])
         except QueueRefused as error:
-            if len(group) == 1:
+            if len(group) == 1 or isinstance(error, WritesRefused):
                 _fail(group, error)
                 return
             for asked in group:  # one item's trouble is not its neighbours'
-                await self._answer_alone(asked)
+                if not asked.answer.done():
+                    await self._answer_alone(asked)
         except Exception as error:  # noqa: BLE001 - it is raised again, for each of those who asked
             _fail(group, error)
         else:

@@ -64,6 +64,7 @@ class JobStore:
     def __init__(self, redis: RedisClient, durability: Durability) -> None:
         self._redis = redis
         self._enqueue = Script(redis, "enqueue", durability)
+        self._earlier = Script(redis, "earlier", durability)
         self._requests = Gatherer(self._enqueue_all, size=_size, at_once=GATHERED_AT_ONCE if durability.fsync else 1)
 
     async def worker_is_alive(self) -> bool:
@@ -95,8 +96,7 @@ class JobStore:
 
     async def earlier_answer(self, owner: str, key: str, fingerprint: str) -> bytes | None:
         """What was answered to the same request before, if it came with this idempotency key."""
-        found = await command(self._redis, "HMGET", keys.idempotency(owner, key), "fingerprint", "answer")
-        answer: bytes | None = found[1] if found[0] == fingerprint.encode() else None
+        answer: bytes | None = await self._earlier([keys.idempotency(owner, key)], [fingerprint])
         return answer
 
     async def view(self, job_id: str) -> JobView | None:

@@ -6,11 +6,12 @@
 | postroom:payload:{id} | string (JSON) | as the record, but shorter | enqueue, finish | claim |
 | postroom:frozen:{id} | string (JSON): what was fetched for a mail past its journal | as the payload; gone once sent | journal, finish | claim |
 | postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish | API |
-| postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue | enqueue |
+| postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue | enqueue, API |
 | postroom:claimed:{worker} | hash: number of its last claim, and what that took | ten leases | claim | claim, whose reply was lost |
-| postroom:quarantine | string: the worker that runs quarantined jobs | the lease | claim | claim |
+| postroom:quarantine | string: the worker that takes care of quarantined jobs | the lease | claim, beat | claim, beat |
 | postroom:epoch | string: names the data set | none: one key | probe | every process |
 | postroom:probe | string | a minute | probe | nobody: written to see that the server takes writes |
+| postroom:synced | string | a minute | sync | nobody: written so that WAITAOF has something to wait for |
 | postroom:reconciler | string: the worker whose turn it is | seconds | reconciler | reconciler |
 | postroom:reconciler:cursor | string: where the next turn begins | a day | reconciler | reconciler |
 | postroom:wake | channel | | enqueue, release, reconcile | workers |
@@ -18,10 +19,10 @@
 | postroom:mailbox:counter | string (integer) | none: one key | capture | capture, API |
 | postroom:mailbox:message:{id} | hash | removed with its id | capture | API |
 | postroom:mailbox:arrivals | channel | | capture | API |
-| arq:queue, arq:queue:critical, arq:queue:bulk | sorted set of job ids by due time, ms; while a job runs, by the end of its lease | members leave when the job rests | enqueue, claim, beat, finish, release, reconcile | claim, API |
-| arq:queue:quarantine | as above: jobs whose worker died twice | as above | claim, finish | claim |
-| arq:job:{id} | string: arq's job blob | none: arq's 24 h would lose mail; removed when the job rests | enqueue, finish | claim |
-| arq:in-progress:{id} | string: the run that holds the lease | the lease | claim, beat, finish, release | claim, API |
+| arq:queue, arq:queue:critical, arq:queue:bulk | sorted set of job ids by due time, ms; while a job runs, by the end of its lease | members leave when the job rests | enqueue, claim, beat, journal, finish, release, reconcile | claim, reconcile |
+| arq:queue:quarantine | as above: jobs whose worker died twice | as above | claim, beat, journal, finish, release | claim, reconcile |
+| arq:job:{id} | string: arq's job blob | none: arq's 24 h would lose mail; removed when the job rests | enqueue, finish, release, reconcile | claim |
+| arq:in-progress:{id} | string: the run that holds the lease | the lease | claim, beat, journal, finish, release | claim, beat, release, API |
 | arq:queue:health-check | string | seconds | beat | arq --check, dev mode |
 """
 # ruff: noqa: E501 - rows of a table cannot be folded
@@ -29,6 +30,7 @@
 WAKE = "postroom:wake"
 EPOCH = "postroom:epoch"
 PROBE = "postroom:probe"
+SYNCED = "postroom:synced"
 QUARANTINE_HOLDER = "postroom:quarantine"
 RECONCILER = "postroom:reconciler"
 RECONCILER_CURSOR = "postroom:reconciler:cursor"

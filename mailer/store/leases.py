@@ -26,6 +26,9 @@ from mailer.store.runs import (
 from mailer.store.scripts import Script
 
 MOST_CLAIMED = 100
+JOURNALED_LEASES = 3
+"""A run past its journal is held for so many leases. Nobody is in a hurry for it, and another worker that found its mark
+while this one still waits for the relay would make a doubt of it."""
 PUSHED_BACK_MS = 60_000
 """What nobody here understands is looked at again after this time."""
 GATHERED_AT_ONCE = 32
@@ -47,6 +50,7 @@ class LeaseStore:
     def __init__(self, redis: RedisClient, retention: Retention, durability: Durability, lease_ms: int) -> None:
         self._retention = retention
         self._lease_ms = lease_ms
+        self._journaled_ms = JOURNALED_LEASES * lease_ms
         self._claim = Script(redis, "claim")
         self._beat = Script(redis, "beat")
         self._journal = Script(redis, "journal", durability)
@@ -59,8 +63,9 @@ class LeaseStore:
         self._finishes = Gatherer(self._finish_all, at_once=at_once, pause_s=FINISH_PAUSE_S)
         self._releases = Gatherer(self._release_all)
 
-    async def claim(self, worker: str, number: int, *, wanted: int, running: int) -> Claim:
+    async def claim(self, worker: str, number: int, *, wanted: int, running: int, streams_first: bool = False) -> Claim:
         """Lease up to `wanted` due jobs. `running`: this worker's runs that a quarantined job waits for.
+        `streams_first`: one has just had its turn.
 
         `number` counts this worker's claims; a claim that got no answer is repeated with the same one.
         """
@@ -68,7 +73,7 @@ class LeaseStore:
         now, next_due, alone, waiting, jobs, newer = await self._claim(
             names,
             [
-                *(worker, number, self._lease_ms, min(wanted, MOST_CLAIMED), running),
+                *(worker, number, self._lease_ms, min(wanted, MOST_CLAIMED), running, int(streams_first)),
                 *(RECORD_VERSION, CRASHES_TO_QUARANTINE, PUSHED_BACK_MS, *_PREFIXES),
             ],
         )
@@ -83,17 +88,23 @@ class LeaseStore:
         )
 
     async def beat(
-        self, runs: Sequence[Held], health: str, health_ms: int, *, holder: str | None = None
+        self,
+        runs: Sequence[Held],
+        health: str,
+        health_ms: int,
+        *,
+        journaled: frozenset[Held] = frozenset(),
+        holder: str | None = None,
     ) -> frozenset[Held]:
         """Extend the leases of `runs` and the health key. Those runs whose job is another's by now, or gone.
 
-        `holder`: this worker's name, while it takes care of quarantined jobs.
+        `journaled`: those past their journal. `holder`: this worker's name, while it takes care of quarantined jobs.
         """
         names = [queue.HEALTH_CHECK_KEY, keys.QUARANTINE_HOLDER]
         args: list[str | bytes | int] = [health, health_ms, self._lease_ms, holder or ""]
         for held in runs:
             names += [keys.job(held.job_id), keys.arq_in_progress(held.job_id), held.queue]
-            args += [held.job_id, held.run]
+            args += [held.job_id, held.run, self._journaled_ms if held in journaled else self._lease_ms]
         return frozenset(runs[number - 1] for number in await self._beat(names, args))
 
     async def journal(self, entry: JournalEntry) -> JournalVerdict:
@@ -110,11 +121,12 @@ class LeaseStore:
 
     async def _journal_all(self, entries: Sequence[JournalEntry]) -> list[JournalVerdict]:
         names: list[str] = []
-        args: list[str | bytes | int] = [self._lease_ms, "".join(f"{status}," for status in sorted(OPEN))]
+        args: list[str | bytes | int] = [self._journaled_ms, "".join(f"{status}," for status in sorted(OPEN))]
         for entry in entries:
             job_id = entry.held.job_id
-            names += [keys.job(job_id), keys.arq_in_progress(job_id), keys.frozen(job_id)]
+            names += [keys.job(job_id), keys.arq_in_progress(job_id), keys.frozen(job_id), entry.held.queue]
             args += [
+                job_id,
                 entry.held.run,
                 records.encode_journal(entry.mark),
                 records.encode_recipients(entry.recipients),

@@ -33,9 +33,9 @@ class Reconciler:
         await command(self._redis, "PEXPIRE", keys.RECONCILER, TURN_MS)
         cursor = int(await command(self._redis, "GET", keys.RECONCILER_CURSOR) or 0)
         cursor, names = await command(self._redis, "SCAN", cursor, "MATCH", keys.job("*"), "COUNT", LOOKED_AT)
-        put_back = await self._put_back([name.decode().removeprefix(keys.JOB) for name in names])
+        # What of this step goes wrong is looked at again in the next round.
         await command(self._redis, "SET", keys.RECONCILER_CURSOR, cursor, "PX", CURSOR_KEPT_MS)
-        return put_back
+        return await self._put_back([name.decode(errors="replace").removeprefix(keys.JOB) for name in names])
 
     async def _put_back(self, job_ids: list[str]) -> tuple[str, ...]:
         if not job_ids:

@@ -4,6 +4,7 @@ A server that was restarted knows no scripts: they are sent again, once.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha1
 from importlib import resources
 from typing import Any
@@ -12,10 +13,17 @@ from redis.exceptions import NoScriptError
 
 from mailer.errors import QueueUnavailable
 from mailer.settings import Durability
+from mailer.store import keys as keys_of
 from mailer.store.connection import RedisClient, answered
 
+SYNCED_KEPT_MS = 60_000
 SYNC_TIMEOUT_S = 1.5
 """How long a sync may take; under `appendfsync everysec` the server begins one each second."""
+
+
+@cache
+def _source(name: str) -> str:
+    return (resources.files("mailer.store") / "lua" / f"{name}.lua").read_text()
 
 
 class Script:
@@ -23,7 +31,7 @@ class Script:
 
     def __init__(self, redis: RedisClient, name: str, durability: Durability | None = None) -> None:
         self._redis = redis
-        self._source = (resources.files("mailer.store") / "lua" / f"{name}.lua").read_text()
+        self._source = _source(name)
         self._digest = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
         self._durability = durability if durability is not None and durability.fsync else None
 
@@ -43,15 +51,16 @@ class Script:
             return await self._redis.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         pipe = self._redis.pipeline(transaction=False)  # one connection: WAITAOF looks at what this one wrote
         pipe.execute_command(*words)
+        pipe.execute_command("EVAL", _source("sync"), 1, keys_of.SYNCED, SYNCED_KEPT_MS)
         pipe.execute_command("WAITAOF", 1, self._durability.replicas, int(SYNC_TIMEOUT_S * 1000))
-        reply, synced = await pipe.execute(raise_on_error=False)
-        for item in (reply, synced):
+        reply, written, synced = await pipe.execute(raise_on_error=False)
+        for item in (reply, written, synced):
             if isinstance(item, Exception):
                 raise item
         here, elsewhere = synced
         if here < 1 or elsewhere < self._durability.replicas:
             raise QueueUnavailable(
-                f"Not synced to disk within {SYNC_TIMEOUT_S:g} s: here {here} of 1, "
-                f"on replicas {elsewhere} of {self._durability.replicas}"
+                f"Not synced to disk within {SYNC_TIMEOUT_S:g} s (appendfsync must be everysec or always): "
+                f"here {here} of 1, on replicas {elsewhere} of {self._durability.replicas}"
             )
         return reply

@@ -22,6 +22,7 @@ from mailer.store.scripts import Script
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 2.0
+FRESH_S = 1.0
 PROBE_KEPT_MS = 60_000
 OLDEST = (7, 0)
 OLDEST_WITH_WAITAOF = (7, 2)
@@ -87,7 +88,8 @@ class ServerWatch:
         self._redis = redis
         self._durability = durability
         self._monotonic = monotonic
-        self._probe = Script(redis, "probe")
+        self._probe = Script(redis, "probe", durability)
+        self._looked_at = -FRESH_S
         self._epoch: bytes | None = None
         self._changed: dict[str, Alarm] = {}
         self._told: dict[str, float] = {}
@@ -104,11 +106,17 @@ class ServerWatch:
             await self.look()
             await asyncio.sleep(LOOK_EVERY_S)
 
+    async def fresh_look(self) -> None:
+        """Look, if the last look was not just now: whoever asks for readiness often does not write often."""
+        if self._monotonic() - self._looked_at >= FRESH_S:
+            await self.look()
+
     async def look(self) -> None:
         """Look once, and tell what has changed."""
+        self._looked_at = self._monotonic()
         alarms: dict[str, Alarm] = {}
         try:
-            alarms = setup_alarms(await command(self._redis, "INFO"), self._durability)
+            alarms = await self._look_at_setup()
             await self._look_at_data()
         except QueueRefused as error:
             name, alarm = refusal(error)
@@ -116,6 +124,13 @@ class ServerWatch:
         except QueueUnavailable as error:
             alarms = {"queue.unavailable": Alarm(str(error))}
         self._tell({**alarms, **self._changed})
+
+    async def _look_at_setup(self) -> dict[str, Alarm]:
+        try:
+            return setup_alarms(await command(self._redis, "INFO"), self._durability)
+        except QueueRefused as error:  # a user without the right to it
+            detail = f"How the queue server is set up cannot be seen: allow INFO ({error})"
+            return {"queue.not_inspected": Alarm(detail, blocks=False)}
 
     def require_version(self) -> None:
         """Raises SettingsError where the server is too old to work with; not where it just does not answer."""

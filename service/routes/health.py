@@ -33,7 +33,7 @@ async def healthz() -> Health:
 async def readyz(response: Response, watch: WatchDep, templates: TemplatesDep) -> Readiness:
     """It can accept: the queue server takes writes. What is wrong beside that is told, and stops nobody's mail."""
     catalogue = templates.catalogue(time.monotonic())
-    await watch.look()
+    await watch.fresh_look()
     blocked_by = watch.blocked_by
     if blocked_by is not None:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE

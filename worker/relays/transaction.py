@@ -140,6 +140,8 @@ async def _data(
     protocol = client.protocol
     if protocol is None:
         raise Lost(Phase.DATA, "The connection was lost before the content.")
+    if before_content.expired():  # in the same turn as the go-ahead
+        raise Lost(Phase.DATA, "The content was asked for too late.")
     before_content.reschedule(None)
     # Asked for before there is anything to answer: a relay that hangs up or refuses in the middle is heard at once.
     answer = asyncio.create_task(protocol.read_response())

@@ -3,8 +3,9 @@
 --
 -- KEYS  quarantine queue, queues in their order, quarantine holder, claimed (this worker's last claim)
 -- ARGV  worker, number of this claim, lease (ms), jobs wanted, this worker's runs that a quarantined job waits for,
---       record version known here, crashes that quarantine, delay of what is pushed back (ms),
---       what stands before the id in the keys of record, payload, frozen, in-progress and blob
+--       "1" where a quarantined job has just had its turn else "0", record version known here, crashes that quarantine,
+--       delay of what is pushed back (ms), what stands before the id in the keys of record, payload, frozen,
+--       in-progress and blob
 -- Returns {now, next due time or -1, alone, waiting, jobs, newer}: each job {id, queue, blob, record, payload, frozen};
 --       alone: the one job is quarantined, nothing may run beside it; waiting: one would be there, once nothing else
 --       runs; newer: ids pushed back because a newer version wrote them, or something that is no record is in the way.
@@ -16,15 +17,20 @@
 
 local quarantine, holder, claimed = KEYS[1], KEYS[#KEYS - 1], KEYS[#KEYS]
 local worker, number, lease, wanted, running = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local version, to_quarantine, pushed_back = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local record, payload, frozen, in_progress, blob = ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local streams_first, version, to_quarantine = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
+local pushed_back = tonumber(ARGV[9])
+local record, payload, frozen, in_progress, blob = ARGV[10], ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 local MOST_PASSED_OVER = 1000
-local NUMBER = ' number' -- no id begins with a space
+local MOST_OCTETS = 2000000 -- of content in one reply: a slow line must bring it within the client's patience
+local MOST_REPEATS = 3
+local NUMBER, REPEATS = ' number', ' repeats' -- no id begins with a space
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local run = worker .. '/' .. number
-local jobs, newer, passed_over, moved = {}, {}, 0, false
+local jobs, newer, passed_over, octets, moved = {}, {}, 0, 0, false
+
+local function count(value) return tonumber(value or '') or 0 end
 
 local function text(key)
     local value = redis.pcall('GET', key)
@@ -32,8 +38,9 @@ local function text(key)
 end
 
 local function hand_over(id, queue)
-    jobs[#jobs + 1] = {id, queue, text(blob .. id), redis.call('HGETALL', record .. id), text(payload .. id),
-        text(frozen .. id)}
+    local content, fixed = text(payload .. id), text(frozen .. id)
+    octets = octets + #(content or '') + #(fixed or '')
+    jobs[#jobs + 1] = {id, queue, text(blob .. id), redis.call('HGETALL', record .. id), content, fixed}
 end
 
 local function hold(id, queue)
@@ -41,21 +48,27 @@ local function hold(id, queue)
     redis.call('ZADD', queue, now + lease + 1, id)
 end
 
-local function take(id, queue, known)
-    hold(id, queue)
-    if known then
-        redis.call('HSET', record .. id, 'run', run)
-        redis.call('HINCRBY', record .. id, 'starts', 1)
+local function note(field, value)
+    redis.call('HSET', claimed, field, value)
+    redis.call('PEXPIRE', claimed, lease * 10)
+end
+
+local function take(id, queue, is_record, starts)
+    if #jobs == 0 then
+        redis.call('DEL', claimed)
+        note(NUMBER, number)
     end
-    redis.call('HSET', claimed, id, queue)
+    note(id, queue)
+    hold(id, queue)
+    if is_record then redis.call('HSET', record .. id, 'run', run, 'starts', starts + 1) end
     hand_over(id, queue)
 end
 
 -- True where the job left the due part of its queue, false where it has to be passed over.
 local function consider(id, queue)
     if redis.call('EXISTS', in_progress .. id) == 1 then return false end
-    local known = redis.pcall('HMGET', record .. id, 'v', 'run', 'journal', 'crashes')
-    local v, journaled, crashes = tonumber(known[1] or 0), known[3], tonumber(known[4] or 0)
+    local known = redis.pcall('HMGET', record .. id, 'v', 'run', 'journal', 'crashes', 'starts')
+    local v, journaled, crashes = count(known[1]), known[3], count(known[4])
     if known.err or v > version or string.find(id, '[^!-~]') then -- such an id is nobody's that we know
         redis.call('ZADD', queue, now + pushed_back, id)
         newer[#newer + 1] = id
@@ -72,35 +85,33 @@ local function consider(id, queue)
         redis.call('ZADD', quarantine, now, id)
         moved = true
     else
-        take(id, queue, v > 0)
+        take(id, queue, known[1], count(known[5]))
     end
     return true
 end
 
-local function next_due()
-    if moved then return now end
+local function is_full() return #jobs >= wanted or octets > MOST_OCTETS end
+
+local function reply(alone, waiting)
     local soonest = passed_over > 0 and now + 100 or -1
     for q = 1, #KEYS - 2 do
         local first = redis.call('ZRANGEBYSCORE', KEYS[q], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
         local at = tonumber(first[2])
         if at and (soonest < 0 or at < soonest) then soonest = at end
     end
-    return math.floor(soonest)
+    if moved or octets > MOST_OCTETS then soonest = now end
+    return {now, math.floor(soonest), alone, waiting, jobs, newer}
 end
 
-local function reply(alone, waiting)
-    if #jobs > 0 then redis.call('PEXPIRE', claimed, lease * 10) end
-    return {now, next_due(), alone, waiting, jobs, newer}
-end
-
--- Lost replies first: what an earlier call with this number took is handed over again.
-if redis.call('HGET', claimed, NUMBER) == number then
-    local before = redis.call('HGETALL', claimed)
-    local alone = 0
+-- Lost replies first: what an earlier call with this number took is handed over again, for a while.
+local last = redis.call('HGET', claimed, NUMBER)
+if last and tonumber(number) < tonumber(last) then return reply(0, 0) end -- a call that was overtaken
+if last == number and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS then
+    local before, alone = redis.call('HGETALL', claimed), 0
     for i = 1, #before, 2 do
         local id, queue = before[i], before[i + 1]
         local mine = redis.call('HGET', record .. id, 'run') == run or redis.call('GET', in_progress .. id) == run
-        if id ~= NUMBER and mine then
+        if id ~= NUMBER and id ~= REPEATS and mine then
             hold(id, queue)
             hand_over(id, queue)
             if queue == quarantine then alone = 1 end
@@ -108,31 +119,38 @@ if redis.call('HGET', claimed, NUMBER) == number then
     end
     return reply(alone, 0)
 end
-redis.call('DEL', claimed)
+if wanted == 0 then return reply(0, 0) end
 
--- A quarantined job runs alone in its worker, and one worker at a time takes care of them.
+local function is_due(queue) return redis.call('ZCOUNT', queue, '-inf', now) > 0 end
+
+local function some_stream_is_due()
+    for q = 2, #KEYS - 2 do
+        if is_due(KEYS[q]) then return true end
+    end
+    return false
+end
+
+-- A quarantined job runs alone in its worker; one worker at a time takes care of them, in turns with the streams.
 local suspects = redis.call('ZRANGEBYSCORE', quarantine, '-inf', now, 'LIMIT', 0, 100)
-if #suspects > 0 then
+if #suspects > 0 and not (streams_first and some_stream_is_due()) then
     local held_by = redis.call('GET', holder)
     if not held_by or held_by == worker then
         redis.call('SET', holder, worker, 'PX', lease)
         if running > 0 then return reply(0, 1) end
         for _, id in ipairs(suspects) do
             consider(id, quarantine)
-            if #jobs > 0 then
-                redis.call('HSET', claimed, NUMBER, number)
-                return reply(1, 0)
-            end
+            if #jobs > 0 then return reply(1, 0) end
         end
     end
 end
 
 for q = 2, #KEYS - 2 do
     local skip = 0
-    while #jobs < wanted and passed_over < MOST_PASSED_OVER do
+    while not is_full() and passed_over < MOST_PASSED_OVER do
         local due = redis.call('ZRANGEBYSCORE', KEYS[q], '-inf', now, 'LIMIT', skip, wanted - #jobs)
         if #due == 0 then break end
         for _, id in ipairs(due) do
+            if is_full() then break end
             if not consider(id, KEYS[q]) then
                 skip = skip + 1
                 passed_over = passed_over + 1
@@ -140,5 +158,4 @@ for q = 2, #KEYS - 2 do
         end
     end
 end
-if #jobs > 0 then redis.call('HSET', claimed, NUMBER, number) end
 return reply(0, 0)

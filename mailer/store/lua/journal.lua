@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- The point of no return, just before the final dot: whether a mail may go, and what its later copies must have.
 --
--- KEYS  for each mail: record, in-progress, frozen
--- ARGV  lease (ms), statuses from which a mail may go ("a,b,"); then for each mail: run, journal mark (JSON),
---       recipients (JSON), Date (ms), what was fetched (JSON) or ""
+-- KEYS  for each mail: record, in-progress, frozen, queue it was claimed from
+-- ARGV  lease of a run past its journal (ms), statuses from which a mail may go ("a,b,"); then for each mail: id, run, journal
+--       mark (JSON), recipients (JSON), Date (ms), what was fetched (JSON) or ""
 -- Returns for each mail "go", "lost" (another run has the job, or it is gone), "expired", or the status it has by now.
 --
 -- This one check settles every race: with another run, with a control, with the author's time. A repeated call (its
@@ -11,16 +11,17 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local lease, open = ARGV[1], ARGV[2]
+local lease, open = tonumber(ARGV[1]), ARGV[2]
 
-local function verdict(record, in_progress, frozen, run, mark, recipients, date, fetched)
+local function verdict(record, in_progress, frozen, queue, id, run, mark, recipients, date, fetched)
     local known = redis.call('HMGET', record, 'status', 'run', 'expires_at', 'journal')
     local status, expires_at = known[1], tonumber(known[3] or '')
     if not status or known[2] ~= run then return 'lost' end
     if known[4] then return 'go' end
     if not string.find(open, status .. ',', 1, true) then return status end
     if expires_at and expires_at <= now then return 'expired' end
-    if redis.call('GET', in_progress) ~= run then redis.call('SET', in_progress, run, 'PX', lease) end
+    redis.call('SET', in_progress, run, 'PX', lease)
+    redis.call('ZADD', queue, 'XX', now + lease + 1, id)
     redis.call('HSET', record, 'journal', mark, 'recipients', recipients, 'dated', date)
     redis.call('HDEL', record, 'recipients_from')
     if fetched ~= '' then redis.call('SET', frozen, fetched) end
@@ -28,8 +29,8 @@ local function verdict(record, in_progress, frozen, run, mark, recipients, date,
 end
 
 local verdicts = {}
-for n = 1, #KEYS / 3 do
-    local k, a = 3 * n, 5 * n
-    verdicts[n] = verdict(KEYS[k - 2], KEYS[k - 1], KEYS[k], ARGV[a - 2], ARGV[a - 1], ARGV[a], ARGV[a + 1], ARGV[a + 2])
+for n = 1, #KEYS / 4 do
+    local k, a = 4 * n, 6 * n
+    verdicts[n] = verdict(KEYS[k - 3], KEYS[k - 2], KEYS[k - 1], KEYS[k], unpack(ARGV, a - 3, a + 2))
 end
 return verdicts

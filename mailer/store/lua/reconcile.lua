@@ -24,7 +24,7 @@ end
 local put_back = {}
 for a = 6 + streams, #ARGV, 2 do
     local id = ARGV[a]
-    local known = redis.call('HMGET', record .. id, 'status', 'stream', 'next_attempt_at', 'due_at')
+    local known = redis.pcall('HMGET', record .. id, 'status', 'stream', 'next_attempt_at', 'due_at')
     local queue = known[2] and queue_of[known[2]]
     if queue and string.find(open, (known[1] or '') .. ',', 1, true) and not is_queued(id) then
         redis.call('SET', blob .. id, ARGV[a + 1], 'NX')
