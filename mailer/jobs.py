@@ -165,7 +165,7 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job's record. `recipients` is None while only a source knows them; what a source named is read again at each
-    attempt, until a relay has decided on one of them."""
+    attempt, until a relay has decided on one of them or a mail to them was journaled."""
 
     id: str
     status: Status

@@ -27,7 +27,7 @@ from mailer.store.runs import Claim, Claimed
 from mailer.store.wake import listen
 from mailer.store.watch import ServerWatch
 from worker.heartbeat import AWAY_S, Heartbeat
-from worker.lease import Lease
+from worker.lease import PUSHED_BACK_S, Lease
 from worker.quarantine import Quarantine
 from worker.running import Runs
 from worker.watchdog import watchdog
@@ -45,7 +45,6 @@ RECONCILE_EVERY_S = 5.0
 LEAVE_S = 10.0
 """How long a stopping worker tries to give its jobs back."""
 STOP_AGAIN_S = 0.1
-PUSHED_BACK_S = 60.0
 
 
 class LeasedWorker(Worker):
@@ -88,7 +87,7 @@ class LeasedWorker(Worker):
             await self.main_task
         if self.on_shutdown:
             await self.on_shutdown(self.ctx)
-        self.allow_pick_jobs, self._hurry = True, False
+        self.allow_pick_jobs, self._hurry = True, False  # `arq --watch` runs this instance again
 
     def handle_sig(self, signum: Signals) -> None:
         """Take no more jobs, let those past their journal end, give the others back. Told twice: wait for none."""

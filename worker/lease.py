@@ -13,7 +13,7 @@ import structlog
 
 from mailer.errors import QueueUnavailable
 from mailer.jobs import Job
-from mailer.store.leases import LeaseStore
+from mailer.store.leases import PUSHED_BACK_MS, LeaseStore
 from mailer.store.runs import Claimed, Ending, FinishVerdict, Held, JournalEntry, JournalVerdict, Release
 
 log = structlog.get_logger()
@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 JOURNAL_PATIENCE_S = 30.0
 """How long a relay that waits for the final dot is kept waiting for the queue server."""
+PUSHED_BACK_S = PUSHED_BACK_MS / 1000
+"""What nobody here understands, or a defect kept from running, is looked at again after this time."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 TOLD_AGAIN_S = 30.0

@@ -18,6 +18,7 @@ from mailer.jobs import (
 )
 from mailer.store.runs import Ending
 from worker.backoff import Again, GaveUp, TooLate, next_attempt
+from worker.relays.replies import status_after
 from worker.settings import BackoffSchedule
 
 
@@ -77,8 +78,6 @@ class Expired:
 Outcome = HandedOver | Deferred | Unknown | Failed | Skipped | Expired
 
 RESEND_AFTER_MS = 60_000
-ACCEPTED = 2
-"""First digit of a positive reply (RFC 5321 4.2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +198,9 @@ def _where_in_doubt(recipients: tuple[Recipient, ...], status: RecipientStatus) 
     """Those whom the relay took before the final dot, and whose answer to it was lost, get `status`."""
     return tuple(
         replace(item, status=status)
-        if item.status in OPEN_RECIPIENT and item.reply is not None and (item.reply.code or 0) // 100 == ACCEPTED
+        if item.status in OPEN_RECIPIENT
+        and item.reply is not None
+        and status_after(item.reply.code) is RecipientStatus.SENT
         else item
         for item in recipients
     )

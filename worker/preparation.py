@@ -89,7 +89,8 @@ async def read_variables(
 
 
 def recipients_of(job: Job, template: Template | None, variables: Mapping[str, Any]) -> tuple[Recipient, ...]:
-    """Who the mail is for. What a source names may change until the relay has decided on one of them."""
+    """Who the mail is for. What a source names may change until the relay has decided on one of them, or a
+    mail to them was journaled."""
     recorded = job.recipients
     if recorded is not None:
         settled = any(item.status not in OPEN_RECIPIENT for item in recorded)

@@ -6,12 +6,9 @@ import structlog
 
 from mailer.errors import QueueUnavailable, RecordTooNew
 from worker import delivery
-from worker.lease import Lease
+from worker.lease import PUSHED_BACK_S, Lease
 
 log = structlog.get_logger()
-
-NEWER_RECORD_S = 60.0
-DEFECT_S = 60.0
 
 
 async def deliver(ctx: dict[str, Any], job_id: str) -> None:
@@ -24,7 +21,7 @@ async def deliver(ctx: dict[str, Any], job_id: str) -> None:
             await lease.give_back()
         except RecordTooNew:
             log.error("job.record_too_new", fix="upgrade this worker")
-            await lease.give_back(NEWER_RECORD_S)
+            await lease.give_back(PUSHED_BACK_S)
         except Exception:  # a defect before the job could be read: it is kept, and looked at again
             log.exception("job.not_run")
-            await lease.give_back(DEFECT_S)
+            await lease.give_back(PUSHED_BACK_S)

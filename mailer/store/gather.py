@@ -14,6 +14,8 @@ R = TypeVar("R")
 
 MOST_ITEMS = 100
 MOST_BYTES = 1_000_000
+SYNCING_AT_ONCE = 32
+"""Calls under way at a time where each waits for the disk; else one, and the next takes all that has gathered."""
 
 
 @dataclass(slots=True)

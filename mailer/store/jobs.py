@@ -14,12 +14,10 @@ from mailer.jobs import Attempt, Job, NewJob, Status
 from mailer.settings import Durability
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient, answered, command
-from mailer.store.gather import Gatherer
+from mailer.store.gather import SYNCING_AT_ONCE, Gatherer
 from mailer.store.scripts import Script
 
 IDEMPOTENCY_KEPT_MS = 24 * 3600 * 1000
-GATHERED_AT_ONCE = 32
-"""As in leases.py."""
 
 
 class Verdict(StrEnum):
@@ -65,7 +63,7 @@ class JobStore:
         self._redis = redis
         self._enqueue = Script(redis, "enqueue", durability)
         self._earlier = Script(redis, "earlier", durability)
-        self._requests = Gatherer(self._enqueue_all, size=_size, at_once=GATHERED_AT_ONCE if durability.fsync else 1)
+        self._requests = Gatherer(self._enqueue_all, size=_size, at_once=SYNCING_AT_ONCE if durability.fsync else 1)
 
     async def worker_is_alive(self) -> bool:
         """Whether a worker wrote its health key within the last seconds (what `arq --check` asks)."""

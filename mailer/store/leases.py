@@ -12,7 +12,7 @@ from mailer.jobs import ATTEMPTS_KEPT, CRASHES_TO_QUARANTINE, FINAL, MOVES, OPEN
 from mailer.settings import Durability, Retention
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient
-from mailer.store.gather import Gatherer
+from mailer.store.gather import SYNCING_AT_ONCE, Gatherer
 from mailer.store.runs import (
     Claim,
     Claimed,
@@ -27,12 +27,10 @@ from mailer.store.scripts import Script
 
 MOST_CLAIMED = 100
 JOURNALED_LEASES = 3
-"""A run past its journal is held for so many leases. Nobody is in a hurry for it, and another worker that found its mark
-while this one still waits for the relay would make a doubt of it."""
+"""A run past its journal is held for so many leases: nobody is in a hurry for it, and another worker that found its
+mark while this one still waits for the relay would make a doubt of it."""
 PUSHED_BACK_MS = 60_000
 """What nobody here understands is looked at again after this time."""
-GATHERED_AT_ONCE = 32
-"""Calls under way at a time where each waits for the disk; else one, and the next takes all that has gathered."""
 JOURNAL_PAUSE_S = 0.003
 FINISH_PAUSE_S = 0.01
 """Between two calls of a worker that is busy. A relay waits for the journal, nobody for the finish."""
@@ -56,11 +54,12 @@ class LeaseStore:
         self._journal = Script(redis, "journal", durability)
         self._finish = Script(redis, "finish", durability)
         self._release = Script(redis, "release")
-        at_once = GATHERED_AT_ONCE if durability.fsync else 1
+        at_once = SYNCING_AT_ONCE if durability.fsync else 1
         self._journals = Gatherer(
             self._journal_all, size=lambda entry: len(entry.fetched), at_once=at_once, pause_s=JOURNAL_PAUSE_S
         )
         self._finishes = Gatherer(self._finish_all, at_once=at_once, pause_s=FINISH_PAUSE_S)
+        # Not synced: a release that is lost leaves a lease that runs out.
         self._releases = Gatherer(self._release_all)
 
     async def claim(self, worker: str, number: int, *, wanted: int, running: int, streams_first: bool = False) -> Claim:

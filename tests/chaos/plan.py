@@ -45,7 +45,7 @@ class Settings:
     kills: int = 40
     seed: int = 1
     lease_s: float = 5.0
-    every_s: float = 1.5
+    every_s: float = 2.5
     workers: int = 4
     apis: int = 2
     resend: bool = True

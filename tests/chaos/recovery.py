@@ -46,7 +46,7 @@ class Recoveries:
         while left and time.monotonic() - killed_at < PATIENCE_S:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
-                still = await _still_waiting(redis, left)
+                still = await self._still_waiting(redis, left)
             except QueueUnavailable:
                 continue
             self._note([item for item in left if item not in still], server, killed_at)
@@ -74,13 +74,21 @@ class Recoveries:
                 self.past_journal += 1
         return left
 
-
-async def _still_waiting(redis: RedisClient, left: Sequence[_Left]) -> list[_Left]:
-    """Those that have not been started again. One whose end was still on its way when its worker died has run."""
-    rows = await _fields(redis, [item.job_id for item in left], "starts", "ended")
-    return [
-        item for item, (starts, ended) in zip(left, rows, strict=True) if starts == item.starts and ended != item.run
-    ]
+    async def _still_waiting(self, redis: RedisClient, left: list[_Left]) -> list[_Left]:
+        """Those that have not been started again. One whose end was still on its way when its worker died has run; one
+        whose journal mark was on its way turned out to be past its journal, and leaves `left`."""
+        rows = await _fields(redis, [item.job_id for item in left], "starts", "ended", "run", "journal")
+        journaled = [
+            item for item, (_, _, run, mark) in zip(left, rows, strict=True) if run == item.run and mark is not None
+        ]
+        self.past_journal += len(journaled)
+        waiting = [
+            item
+            for item, (starts, ended, _, _) in zip(left, rows, strict=True)
+            if starts == item.starts and ended != item.run and item not in journaled
+        ]
+        left[:] = [item for item in left if item not in journaled]
+        return waiting
 
 
 async def _fields(redis: RedisClient, ids: Sequence[str], *names: str) -> list[list[bytes | None]]:
