@@ -3,6 +3,7 @@
 Each call may be repeated with the same arguments. Raises QueueUnavailable when the server does not answer in time.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from mailer import queue
 from mailer.jobs import ATTEMPTS_KEPT, CRASHES_TO_QUARANTINE, FINAL, MOVES, OPEN, RECORD_VERSION, Job, Status
 from mailer.settings import Durability, Retention
 from mailer.store import keys, records
-from mailer.store.connection import RedisClient
+from mailer.store.connection import CALL_TIMEOUT_S, RedisClient
 from mailer.store.gather import SYNCING_AT_ONCE, Gatherer
 from mailer.store.runs import (
     Claim,
@@ -49,6 +50,7 @@ class LeaseStore:
         self._retention = retention
         self._lease_ms = lease_ms
         self._journaled_ms = JOURNALED_LEASES * lease_ms
+        self._clock: tuple[int, float] | None = None
         self._claim = Script(redis, "claim")
         self._beat = Script(redis, "beat")
         self._journal = Script(redis, "journal", durability)
@@ -68,14 +70,16 @@ class LeaseStore:
 
         `number` counts this worker's claims; a claim that got no answer is repeated with the same one.
         """
+        began = time.monotonic()
         names = [queue.QUARANTINE, *queue.QUEUES.values(), keys.QUARANTINE_HOLDER, keys.claimed(worker)]
         now, next_due, alone, waiting, jobs, newer = await self._claim(
             names,
             [
                 *(worker, number, self._lease_ms, min(wanted, MOST_CLAIMED), running, int(streams_first)),
-                *(RECORD_VERSION, CRASHES_TO_QUARANTINE, PUSHED_BACK_MS, *_PREFIXES),
+                *(RECORD_VERSION, CRASHES_TO_QUARANTINE, PUSHED_BACK_MS, *_PREFIXES, self._waited_for_until(began)),
             ],
         )
+        self._clock = (now, began)
         run = f"{worker}/{number}"
         return Claim(
             jobs=tuple(_claimed(job, run, now) for job in jobs),
@@ -85,6 +89,13 @@ class LeaseStore:
             waiting=bool(waiting),
             newer=tuple(job_id.decode(errors="backslashreplace") for job_id in newer),
         )
+
+    def _waited_for_until(self, began: float) -> int | str:
+        """By the server's clock as the last claim told it, so that a clock that was set costs one claim."""
+        if self._clock is None:
+            return ""
+        server_time, read_at = self._clock
+        return server_time + int((began - read_at + CALL_TIMEOUT_S) * 1000)
 
     async def beat(
         self,

@@ -5,14 +5,15 @@
 -- ARGV  worker, number of this claim, lease (ms), jobs wanted, this worker's runs that a quarantined job waits for,
 --       "1" where a quarantined job has just had its turn else "0", record version known here, crashes that quarantine,
 --       delay of what is pushed back (ms), what stands before the id in the keys of record, payload, frozen,
---       in-progress and blob
+--       in-progress and blob, time after which nobody waits for this claim (ms) or ""
 -- Returns {now, next due time or -1, alone, waiting, jobs, newer}: each job {id, queue, blob, record, payload, frozen};
 --       alone: the one job is quarantined, nothing may run beside it; waiting: one would be there, once nothing else
 --       runs; newer: ids pushed back because a newer version wrote them, or something that is no record is in the way.
 --
 -- While a job runs its score is the end of its lease, so a dead worker's jobs come due by themselves. A job that comes
 -- due with a run that never ended had its worker die: that is a crash, unless the run was past its journal, where it
--- only waited for the relay. A repeated call (its reply was lost) has the same number, and gets the same jobs.
+-- only waited for the relay. A repeated call (its reply was lost) has the same number, and gets the same jobs. One that
+-- the server finds only now that it goes on takes nothing: others must first have time to say that they live.
 -- The keys of jobs are made here from their ids: no cluster.
 
 local quarantine, holder, claimed = KEYS[1], KEYS[#KEYS - 1], KEYS[#KEYS]
@@ -20,6 +21,7 @@ local worker, number, lease, wanted, running = ARGV[1], ARGV[2], tonumber(ARGV[3
 local streams_first, version, to_quarantine = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local pushed_back = tonumber(ARGV[9])
 local record, payload, frozen, in_progress, blob = ARGV[10], ARGV[11], ARGV[12], ARGV[13], ARGV[14]
+local latest = tonumber(ARGV[15])
 local MOST_PASSED_OVER = 1000
 local MOST_OCTETS = 2000000 -- of content in one reply: a slow line must bring it within the client's patience
 local MOST_REPEATS = 3
@@ -119,7 +121,7 @@ if last == number and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS
     end
     return reply(alone, 0)
 end
-if wanted == 0 then return reply(0, 0) end
+if wanted == 0 or (latest and now > latest) then return reply(0, 0) end
 
 local function is_due(queue) return redis.call('ZCOUNT', queue, '-inf', now) > 0 end
 
