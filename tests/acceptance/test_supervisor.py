@@ -5,10 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from cli.supervisor import Pauses, Supervisor, usable_cores
 from tests.support.processes import BIN, ROOT, api_process, children, free_port, is_gone, logged, supervised_workers
@@ -132,6 +135,71 @@ async def test_a_worker_that_does_not_end_is_killed(tmp_path: Path) -> None:
     await until(is_deaf, what="a worker that hears no signal")
     supervisor.stop(signal.SIGTERM)
     assert await asyncio.wait_for(running, 15) == 1
+
+
+def not_begun(logs: Sequence[MutableMapping[str, Any]]) -> list[float]:
+    """The pauses that were told after a worker could not be started."""
+    return [line["again_in_s"] for line in logs if line["event"] == "worker.not_begun"]
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again_with_growing_pauses_and_ends_no_other(
+    tmp_path: Path,
+) -> None:
+    """As when the machine has no memory, or no process, to spare."""
+    script = "import os, pathlib, time; pathlib.Path(os.environ['MARK']).touch(); time.sleep(60)"
+    mark, too_large = tmp_path / "mark", {"MARK": "x" * 1_000_000}  # more than the system lets a process begin with
+    pauses = Pauses(first_s=0.01, longest_s=0.04)
+    supervisor = Supervisor(
+        (sys.executable, "-c", script), [too_large, {"MARK": str(mark)}], patience_s=20, pauses=pauses
+    )
+    with capture_logs() as logs:
+        running = asyncio.create_task(supervisor.run())
+
+        async def goes_on() -> bool:
+            assert not running.done()
+            return mark.exists() and len(not_begun(logs)) >= 5
+
+        await until(goes_on, what="the one that can be started, and five tries of the other")
+        supervisor.stop(signal.SIGTERM)
+        assert await asyncio.wait_for(running, 15) == 0
+    assert not_begun(logs)[:5] == [0.01, 0.02, 0.04, 0.04, 0.04]
+    assert [line["exit_code"] for line in logs if line["event"] == "worker.ended"] == [-signal.SIGTERM]
+    assert [line["event"] for line in logs if line["event"] in {"worker.died", "worker.killed"}] == []
+
+
+async def test_a_worker_that_could_not_be_started_comes_once_it_can_be(tmp_path: Path) -> None:
+    command, mark = tmp_path / "worker", tmp_path / "mark"
+    supervisor = Supervisor((str(command),), [{"MARK": str(mark)}], patience_s=20, pauses=Pauses(0.01, 0.02))
+    with capture_logs() as logs:
+        running = asyncio.create_task(supervisor.run())
+
+        async def was_tried() -> bool:
+            return len(not_begun(logs)) >= 2
+
+        async def is_there() -> bool:
+            return mark.exists()
+
+        await until(was_tried, what="a second try")
+        ready = tmp_path / "ready"
+        ready.write_text('#!/bin/sh\n: > "$MARK"\nexec sleep 60\n')
+        ready.chmod(0o700)
+        command.symlink_to(ready)
+        await until(is_there, what="the worker")
+        supervisor.stop(signal.SIGTERM)
+        assert await asyncio.wait_for(running, 15) == 0
+
+
+async def test_a_stop_does_not_wait_for_the_next_try(tmp_path: Path) -> None:
+    supervisor = Supervisor((str(tmp_path / "missing"),), [{}], patience_s=20, pauses=Pauses(first_s=3600))
+    with capture_logs() as logs:
+        running = asyncio.create_task(supervisor.run())
+
+        async def was_tried() -> bool:
+            return bool(not_begun(logs))
+
+        await until(was_tried, what="the first try")
+        supervisor.stop(signal.SIGTERM)
+        assert await asyncio.wait_for(running, 15) == 0
 
 
 def test_pauses_grow_and_begin_anew_after_a_long_life() -> None:

@@ -105,6 +105,53 @@ async def test_a_claim_whose_reply_was_lost_brings_the_same_jobs_and_takes_no_mo
     assert await workers.crashes("a") == 0
 
 
+async def test_a_claim_that_is_never_heard_is_repeated_three_times_and_then_the_worker_gets_on(
+    workers: Workers,
+) -> None:
+    await workers.accept("a", "b")
+    await workers.claim("anna", number=7)
+    await workers.accept("c")
+    for _ in range(3):
+        assert sorted(ids(await workers.claim("anna", number=7))) == ["a", "b"]
+    assert ids(await workers.claim("anna", number=7)) == ["c"], (
+        "whatever was in the way of the others is not in its way"
+    )
+    assert ids(await workers.claim("anna", number=7)) == ["c"]
+
+
+async def test_a_claim_that_was_overtaken_by_the_workers_next_one_takes_nothing(workers: Workers) -> None:
+    await workers.accept("a", "b")
+    assert ids(await workers.claim("anna", number=7, wanted=1)) == ["a"]
+    overtaken = await workers.claim("anna", number=6)
+    assert (ids(overtaken), overtaken.alone, overtaken.waiting) == ([], False, False)
+    assert ids(await workers.claim("bert")) == ["b"], "it is still there for others"
+    assert ids(await workers.claim("anna", number=7)) == ["a"], "and what is the worker's stays its own"
+
+
+async def test_a_claim_brings_no_more_content_than_a_slow_line_can_carry(workers: Workers, redis: RedisClient) -> None:
+    names = [f"{number:03}" for number in range(30)]
+    await workers.accept(*names)
+    for job_id in names:
+        await redis.set(keys.payload(job_id), b"x" * 200_000)
+    claims = []
+    while (claim := await workers.claim("anna")).jobs:
+        claims.append(claim)
+    assert [job_id for claim in claims for job_id in ids(claim)] == names
+    content = [sum(len(claimed.payload or b"") for claimed in claim.jobs) for claim in claims]
+    assert 1_800_000 <= content[0] <= 2_200_000
+    assert max(content) <= 2_200_000
+    assert claims[0].next_due == claims[0].server_time, "and it says that more is due now"
+    assert claims[-1].next_due != claims[-1].server_time
+
+
+async def test_what_is_kept_of_a_source_counts_as_content(workers: Workers, redis: RedisClient) -> None:
+    names = [f"{number:03}" for number in range(10)]
+    await workers.accept(*names)
+    for job_id in names:
+        await redis.set(keys.frozen(job_id), b"x" * 1_000_000)
+    assert len((await workers.claim("anna")).jobs) < 5
+
+
 async def test_what_a_claim_keeps_for_its_repetition_does_not_stay(workers: Workers) -> None:
     await workers.accept("a")
     await workers.claim("anna")
@@ -204,6 +251,18 @@ async def test_a_job_that_was_put_aside_runs_alone(workers: Workers) -> None:
     await workers.accept("good")
     claim = await workers.claim("carl")
     assert (ids(claim), claim.alone) == (["bad"], True)
+
+
+async def test_jobs_that_were_put_aside_take_turns_with_the_streams(workers: Workers) -> None:
+    await quarantine(workers, "bad", "worse", "worst")
+    await workers.accept("code", stream=Stream.CRITICAL)
+    claim = await workers.claim("carl")
+    assert (ids(claim), claim.alone) == (["bad"], True)
+    claim = await workers.claim("carl", streams_first=True)
+    assert (ids(claim), claim.alone) == (["code"], False)
+    assert ids(await workers.claim("carl")) == ["worse"]
+    claim = await workers.claim("carl", streams_first=True)
+    assert (ids(claim), claim.alone) == (["worst"], True), "where the streams have nothing due, nobody waits for them"
 
 
 async def test_a_job_that_was_put_aside_waits_until_nothing_else_runs(workers: Workers) -> None:
@@ -380,3 +439,23 @@ async def test_an_id_that_is_nobodys_stops_no_claim(workers: Workers, redis: Red
     assert claim.newer == ("\\xff\\xfe", "with a space")
     assert await redis.zcount(queue.QUEUE, "-inf", claim.server_time) == 0, "they wait"
     assert sorted(ids(await workers.claim("anna", number=1))) == ["a", "number"]
+
+
+@pytest.mark.parametrize("field", ["v", "crashes", "starts"])
+async def test_a_record_with_an_odd_number_stops_no_claim(workers: Workers, redis: RedisClient, field: str) -> None:
+    await workers.accept("odd", "a")
+    await redis.hset(keys.job("odd"), field, "many")
+    claim = await workers.claim("anna")
+    assert sorted(ids(claim)) == ["a", "odd"]
+    assert claim.newer == ()
+    assert await redis.hget(keys.job("odd"), "starts") == b"1"
+
+
+async def test_what_is_no_record_at_all_stops_no_claim(workers: Workers, redis: RedisClient) -> None:
+    await workers.accept("odd", "a")
+    await redis.delete(keys.job("odd"))
+    await redis.set(keys.job("odd"), "no record")
+    claim = await workers.claim("anna")
+    assert (ids(claim), claim.newer) == (["a"], ("odd",))
+    assert await redis.get(keys.job("odd")) == b"no record"
+    assert 50_000 < await workers.due_in_ms("odd") <= 60_000

@@ -1,6 +1,7 @@
 """The leased worker in this process: what is due it takes at once, what it does not understand it leaves to others."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,19 +12,62 @@ import pytest
 from arq.worker import func
 
 from mailer import queue
-from mailer.jobs import Status
-from mailer.settings import Durability
+from mailer.errors import QueueUnavailable
+from mailer.jobs import Status, Stream
+from mailer.settings import Durability, MailerSettings
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobStore
 from mailer.store.leases import LeaseStore
+from mailer.store.runs import Claim, Held
 from mailer.store.watch import ServerWatch
 from tests.support.smtp import HANG, ScriptedRelay
 from tests.support.waiting import until
-from tests.support.workers import Workers
+from tests.support.workers import Workers, ids
+from worker import engine, heartbeat
 from worker.engine import LeasedWorker
 from worker.preparation import Deps
 from worker.tasks import deliver
+
+
+class LosesAnAnswer(LeaseStore):
+    """The answer to the first claim that takes something does not come; `lost` is called then."""
+
+    lost: Callable[[], None] | None = None
+
+    async def claim(self, *args: Any, **options: Any) -> Claim:
+        claim = await super().claim(*args, **options)
+        if self.lost is not None and claim.jobs:
+            lost, self.lost = self.lost, None
+            lost()
+            raise QueueUnavailable("the answer does not come")
+        return claim
+
+
+class GoesAway(LeaseStore):
+    """Once a sign of life came through, the server is away: for the next claim, and for four signs of life."""
+
+    tries: int | None = None
+    said: list[str]
+    """From then on."""
+
+    async def claim(self, *args: Any, **options: Any) -> Claim:
+        if self.tries is not None:
+            self.said.append("claim")
+        if self.tries:
+            raise QueueUnavailable("away")
+        return await super().claim(*args, **options)
+
+    async def beat(self, *args: Any, **options: Any) -> frozenset[Held]:
+        if self.said and self.tries:
+            self.tries -= 1
+            raise QueueUnavailable("away")
+        if self.said:
+            self.said.append("lives")
+        lost = await super().beat(*args, **options)
+        if self.tries is None:
+            self.tries = 4
+        return lost
 
 
 @dataclass
@@ -47,12 +91,12 @@ class Engines:
 
     @asynccontextmanager
     async def running(self, **options: Any) -> AsyncIterator[LeasedWorker]:
-        engine = self.make(**options)
-        running = asyncio.create_task(engine.async_run())
+        worker = self.make(**options)
+        running = asyncio.create_task(worker.async_run())
         try:
-            yield engine
+            yield worker
         finally:
-            await engine.close()
+            await worker.close()
             await running
 
 
@@ -172,6 +216,56 @@ async def test_a_worker_that_is_stopped_gives_back_what_no_relay_has(
     assert [await workers.due_in_ms(job_id) <= 0 for job_id in names] == [True] * 3
 
 
+async def test_a_worker_that_is_stopped_gives_back_what_a_claim_took_though_it_never_heard_of_it(
+    engines: Engines, workers: Workers, store: JobStore, relay: ScriptedRelay, mailer_settings: MailerSettings
+) -> None:
+    names = ["a", "b", "c"]
+    await workers.accept(*names)
+    leases = LosesAnAnswer(engines.redis, mailer_settings.retention, Durability(), lease_ms=60_000)
+    worker = Engines(engines.redis, leases, engines.deps).make()
+    leases.lost = lambda: worker.handle_sig(signal.SIGTERM)
+    async with asyncio.timeout(20):
+        await worker.async_run()
+    assert leases.lost is None, "no claim took anything"
+    assert await all_are(store, names, "queued")
+    assert [await workers.due_in_ms(job_id) <= 0 for job_id in names] == [True] * 3
+    assert sorted(ids(await workers.claim("bert"))) == names
+    assert [await workers.crashes(job_id) for job_id in names] == [0, 0, 0]
+    assert relay.connections == 0
+
+
+async def test_a_worker_that_goes_on_runs_what_it_did_not_hear_of(
+    engines: Engines, workers: Workers, store: JobStore, relay: ScriptedRelay, mailer_settings: MailerSettings
+) -> None:
+    await workers.accept("a", "b")
+    leases = LosesAnAnswer(engines.redis, mailer_settings.retention, Durability(), lease_ms=60_000)
+    leases.lost = lambda: None
+
+    async def are_sent() -> bool:
+        return await all_are(store, ["a", "b"], Status.SENT)
+
+    async with Engines(engines.redis, leases, engines.deps).running():
+        await until(are_sent, what="both mails")
+    assert len(relay.received) == 2
+
+
+async def test_when_the_server_is_back_a_worker_says_that_it_lives_before_it_claims(
+    engines: Engines, mailer_settings: MailerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so does each other, so that nobody's job is taken away because the server was gone."""
+    for module in (engine, heartbeat):
+        monkeypatch.setattr(module, "AWAY_S", 0.02)  # 0.5 s, shortened
+    leases = GoesAway(engines.redis, mailer_settings.retention, Durability(), lease_ms=10_000)
+    leases.said = []
+
+    async def claims_again() -> bool:
+        return leases.said.count("claim") >= 2
+
+    async with Engines(engines.redis, leases, engines.deps).running():
+        await until(claims_again, what="a claim after the outage")
+    assert leases.said[:3] == ["claim", "lives", "claim"]
+
+
 async def test_a_quarantined_job_runs_alone(engines: Engines, workers: Workers) -> None:
     together: dict[str, int] = {}
     now = 0
@@ -191,3 +285,36 @@ async def test_a_quarantined_job_runs_alone(engines: Engines, workers: Workers) 
     assert len(together) == 22
     assert (together["bad"], together["worse"]) == (1, 1)
     assert max(together.values()) > 1
+
+
+async def test_quarantined_jobs_take_turns_with_the_streams(engines: Engines, workers: Workers) -> None:
+    """A code for a login does not wait for each job that may bring its worker down."""
+    order: list[str] = []
+
+    async def note(ctx: dict[str, Any], job_id: str) -> None:
+        order.append(job_id)
+        await ctx["lease"].drop()
+
+    suspects = ("bad", "worse", "worst")
+    await workers.accept(*suspects)
+    for place, job_id in enumerate(suspects):
+        await workers.redis.zrem(queue.QUEUE, job_id)
+        await workers.redis.zadd(queue.QUARANTINE, {job_id: place})
+    await workers.accept("code", stream=Stream.CRITICAL)
+    await engines.burst(functions=[func(note, name=queue.DELIVER)])
+    assert order == ["bad", "code", "worse", "worst"]
+
+
+@pytest.mark.parametrize("field", ["v", "crashes", "starts"])
+async def test_a_job_with_an_odd_number_in_its_record_stops_nobody_elses_mail(
+    engines: Engines, workers: Workers, store: JobStore, field: str
+) -> None:
+    await workers.accept("odd", "a")
+    await workers.redis.hset(keys.job("odd"), field, "many")
+
+    async def is_sent() -> bool:
+        return await all_are(store, ["a"], Status.SENT)
+
+    async with engines.running():
+        await until(is_sent, what="the other mail")
+    assert await workers.redis.exists(keys.job("odd"))

@@ -11,7 +11,12 @@ from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.leases import LeaseStore
 from mailer.store.runs import JournalEntry, JournalVerdict
+from tests.support.waiting import until
 from tests.support.workers import RECIPIENTS, Workers, held, ids
+from worker.heartbeat import Heartbeat
+from worker.lease import Lease
+from worker.quarantine import Quarantine
+from worker.running import Runs
 
 LEASE_MS = 10_000
 GO, LOST, EXPIRED, REST = JournalVerdict.GO, JournalVerdict.LOST, JournalVerdict.EXPIRED, JournalVerdict.REST
@@ -83,6 +88,60 @@ async def test_whoever_has_the_job_may_write_the_dot(workers: Workers, redis: Re
     assert job is not None
     assert (job.status, job.journal, job.dated) == (Status.PENDING, JournalMark("relay", 1, 1), 123_000)
     assert await redis.get(keys.frozen("a")) == b'{"user":{"name":"Ada"}}'
+
+
+async def test_a_run_past_its_journal_is_held_for_three_leases_and_one_before_it_for_one(
+    workers: Workers, leases: LeaseStore, redis: RedisClient
+) -> None:
+    """Nobody is in a hurry for what only waits for its relay, and who took it for dead would make a doubt of it."""
+    await workers.accept("before", "past")
+    runs = {claimed.job_id: held(claimed) for claimed in (await workers.claim("anna")).jobs}
+
+    async def left_ms(job_id: str) -> tuple[int, int]:
+        return await redis.pttl(keys.arq_in_progress(job_id)), await workers.due_in_ms(job_id)
+
+    assert await workers.journal(runs["past"]) is GO
+    assert all(3 * LEASE_MS - 1000 < left <= 3 * LEASE_MS + 1 for left in await left_ms("past"))
+    for run in runs.values():
+        await redis.pexpire(keys.arq_in_progress(run.job_id), 500)
+        await redis.zadd(run.queue, {run.job_id: 0})
+    assert await leases.beat(list(runs.values()), "fine", 1000, journaled=frozenset({runs["past"]})) == frozenset()
+    assert all(3 * LEASE_MS - 1000 < left <= 3 * LEASE_MS + 1 for left in await left_ms("past"))
+    assert all(LEASE_MS - 1000 < left <= LEASE_MS + 1 for left in await left_ms("before"))
+
+
+async def test_a_worker_holds_its_runs_for_as_long_as_their_journals_ask_for(
+    workers: Workers, leases: LeaseStore, redis: RedisClient
+) -> None:
+    await workers.accept("before", "past")
+    runs, at_relay, go_on = Runs(lambda: None), asyncio.Event(), asyncio.Event()
+
+    async def work(lease: Lease) -> None:
+        if lease.held.job_id == "past":
+            await lease.journal(JournalEntry(lease.held, JournalMark("relay", 1, 1), RECIPIENTS, 1, b""))
+            at_relay.set()
+        await go_on.wait()
+
+    for claimed in (await workers.claim("anna")).jobs:
+        lease = Lease(claimed, leases)
+        runs.start(lease, work(lease))
+    await asyncio.wait_for(at_relay.wait(), 5)
+    for job_id in ("before", "past"):
+        await redis.pexpire(keys.arq_in_progress(job_id), 500)
+    heart = Heartbeat("anna", leases, runs, Quarantine(runs), lease_s=LEASE_MS / 1000)
+    beating = asyncio.create_task(heart.run())
+    try:
+
+        async def has_beaten() -> bool:
+            return heart.beaten
+
+        await until(has_beaten, what="a sign of life")
+        assert await redis.pttl(keys.arq_in_progress("past")) > 3 * LEASE_MS - 1000
+        assert LEASE_MS - 1000 < await redis.pttl(keys.arq_in_progress("before")) <= LEASE_MS
+    finally:
+        beating.cancel()
+        go_on.set()
+        await asyncio.gather(beating, return_exceptions=True)
 
 
 async def test_a_journal_whose_reply_was_lost_is_asked_again_and_goes(workers: Workers, redis: RedisClient) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from mailer import queue
+from mailer.errors import QueueRefused
 from mailer.jobs import FINAL, Status, Stream
 from mailer.store import keys, reconciling
 from mailer.store.connection import RedisClient
@@ -110,3 +111,45 @@ async def test_step_by_step_every_record_is_looked_at(
     assert sorted(put_back) == names
     assert steps > 3
     assert await redis.ttl(keys.RECONCILER_CURSOR) > 0
+
+
+async def test_what_is_no_record_is_passed_over_and_the_walk_goes_on(
+    workers: Workers, reconciler: Reconciler, redis: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciling, "LOOKED_AT", 10)
+    names = [f"{number:03}" for number in range(60)]
+    await workers.accept(*names)
+    for job_id in names:
+        await lose(workers, job_id)
+    for number in range(20):
+        await redis.set(keys.job(f"odd {number}"), "no record")
+    put_back: list[str] = []
+    for _ in range(500):
+        put_back += await reconciler.step("anna")
+        if not int(await redis.get(keys.RECONCILER_CURSOR)):
+            break
+    assert sorted(put_back) == names
+    assert await redis.get(keys.job("odd 0")) == b"no record"
+
+
+async def test_a_step_that_goes_wrong_is_not_taken_again_and_again(
+    workers: Workers, reconciler: Reconciler, redis: RedisClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the trouble is: the others are looked at, and this place again in the next round."""
+    monkeypatch.setattr(reconciling, "LOOKED_AT", 10)
+    names = [f"{number:03}" for number in range(60)]
+    await workers.accept(*names)
+    for job_id in names:
+        await lose(workers, job_id)
+    await redis.set(queue.QUEUES[Stream.BULK], "no queue")
+    refused = 0
+    for _ in range(500):
+        try:
+            await reconciler.step("anna")
+        except QueueRefused:
+            refused += 1
+        if not int(await redis.get(keys.RECONCILER_CURSOR)):
+            break
+    else:
+        pytest.fail("the walk came to no end")
+    assert refused > 1

@@ -59,6 +59,15 @@ async def process(
 @asynccontextmanager
 async def api_process(env: Mapping[str, str], log: Path | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """`uvicorn service.main:app`, ready, and a client for it."""
+    async with mortal_api(env, log) as (_, client):
+        yield client
+
+
+@asynccontextmanager
+async def mortal_api(
+    env: Mapping[str, str], log: Path | None = None
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    """The same, with its process."""
     port = free_port()
     command = (str(BIN / "uvicorn"), "service.main:app", "--port", str(port), "--no-access-log")
     async with (
@@ -74,7 +83,7 @@ async def api_process(env: Mapping[str, str], log: Path | None = None) -> AsyncI
                 return False
 
         await until(is_up, what="the API's start")
-        yield client
+        yield child, client
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ class Wire:
     lost: list[bytes] = field(default_factory=list)
     _loses: tuple[bytes, bytes] | None = None
     _open: asyncio.Event = field(default_factory=asyncio.Event)
+    _generation: int = 0
 
     def lose_reply(self, script: str, saying: bytes) -> None:
         """Cut the connection in place of the next reply to this script that says this. The server has run it."""
@@ -34,6 +35,10 @@ class Wire:
     def unblock(self) -> None:
         self._open.set()
 
+    def swallow(self) -> None:
+        """Nothing passes any more on the connections that are open now, and nothing is said of it; new ones work."""
+        self._generation += 1
+
     def takes(self, request: bytes, reply: bytes) -> bool:
         """Whether this reply is the one to lose."""
         if self._loses is None or self._loses[0] not in request or self._loses[1] not in reply:
@@ -42,8 +47,15 @@ class Wire:
         self.lost.append(reply)
         return True
 
-    async def is_open(self) -> None:
+    @property
+    def generation(self) -> int:
+        """Of a connection that is opened now."""
+        return self._generation
+
+    async def is_open(self, generation: int) -> None:
         await self._open.wait()
+        if generation < self._generation:
+            await asyncio.Event().wait()
 
 
 @asynccontextmanager
@@ -89,18 +101,18 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 async def _pass_on(wire: Wire, client: Ends, server: Ends) -> None:
     """One connection, until either side closes it, or a reply of it is lost."""
-    request = b""
+    request, generation = b"", wire.generation
 
     async def requests() -> None:
         nonlocal request
         while chunk := await client[0].read(CHUNK):
-            await wire.is_open()
+            await wire.is_open(generation)
             request = chunk
             server[1].write(chunk)
 
     async def replies() -> None:
         while chunk := await server[0].read(CHUNK):
-            await wire.is_open()
+            await wire.is_open(generation)
             if wire.takes(request, chunk):
                 return
             client[1].write(chunk)

@@ -44,6 +44,8 @@ class ScriptedRelay:
     """Octets of the newest content that have arrived."""
     before_reply: Callable[[str], Awaitable[None]] | None = None
     """Awaited with the moment before each reply."""
+    in_body: Callable[[], Awaitable[None]] | None = None
+    """Awaited in the midst of each content; the relay reads nothing meanwhile."""
     before_dot: Callable[[], Awaitable[None]] | None = None
     """Awaited when a mail is whole, before the relay answers."""
 
@@ -120,12 +122,15 @@ class _Conversation:
         if not reply.startswith("354"):
             return
         lines: list[bytes] = []
-        self.relay.read = 0
+        self.relay.read = octets = 0
         while (line := await self.reader.readline()) != b".\r\n":
             if not line:
                 return
             lines.append(line.removeprefix(b"."))
             self.relay.read += len(lines[-1])
+            before, octets = octets, octets + len(lines[-1])
+            if self.relay.in_body is not None and before <= self.relay.body_after < octets:
+                await self.relay.in_body()
             if "BODY" in self.relay.script and self.relay.read > self.relay.body_after:
                 await self.say("BODY", "")
                 if self.relay.script.pop("LEAVE", None):

@@ -52,12 +52,13 @@ class Workers:
         wanted: int = 100,
         running: int = 0,
         number: int | None = None,
+        streams_first: bool = False,
     ) -> Claim:
         """The worker's next claim; or, with a number, one that it repeats."""
         if number is None:
             self._claims[worker] += 1
             number = self._claims[worker]
-        return await self.leases.claim(worker, number, wanted=wanted, running=running)
+        return await self.leases.claim(worker, number, wanted=wanted, running=running, streams_first=streams_first)
 
     async def hold(self, worker: str, job_id: str) -> Held:
         """The worker claims this job, and it is the only one due."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from mailer.errors import QueueRefused, QueueUnavailable
+from mailer.errors import QueueRefused, QueueUnavailable, WritesRefused
 from mailer.store import gather
 from mailer.store.gather import MOST_BYTES, MOST_ITEMS, Gatherer
 
@@ -16,6 +16,7 @@ class Server:
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
         self.bad: set[int] = set()
+        self.refusal = QueueRefused("no")
         self.open = asyncio.Event()
         self.open.set()
         self.under_way = 0
@@ -31,7 +32,7 @@ class Server:
         finally:
             self.under_way -= 1
         if self.bad & set(items):
-            raise QueueRefused("no")
+            raise self.refusal
         return [2 * item for item in items]
 
 
@@ -96,6 +97,26 @@ async def test_one_items_trouble_is_not_its_neighbours(server: Server) -> None:
     results = await asyncio.gather(*await asked(Gatherer(server.call), 1, 2, 3, 4), return_exceptions=True)
     assert [type(result) for result in results] == [int, int, QueueRefused, int]
     assert server.calls == [[1, 2, 3, 4], [1], [2], [3], [4]]
+
+
+async def test_a_server_that_takes_no_writes_is_asked_once_and_not_for_each(server: Server) -> None:
+    server.refusal = WritesRefused("READONLY")
+    server.bad = {3}
+    results = await asyncio.gather(*await asked(Gatherer(server.call), 1, 2, 3, 4), return_exceptions=True)
+    assert [type(result) for result in results] == [WritesRefused] * 4
+    assert server.calls == [[1, 2, 3, 4]]
+
+
+async def test_who_gave_up_while_the_others_were_asked_for_one_by_one_is_not_asked_for(server: Server) -> None:
+    server.bad = {1}
+    server.open.clear()
+    tasks = await asked(Gatherer(server.call), 1, 2, 3)
+    tasks[1].cancel()
+    await asyncio.wait({tasks[1]})
+    server.open.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [QueueRefused, asyncio.CancelledError, int]
+    assert server.calls == [[1, 2, 3], [1], [3]]
 
 
 async def test_a_server_that_is_away_is_everybodys_trouble_and_the_next_call_is_made() -> None:

@@ -1,5 +1,7 @@
 """What is wrong with the queue server is told once, by name and with its mend, again while it lasts, and at its end."""
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from structlog.testing import capture_logs
 from mailer.errors import QueueRefused, SettingsError
 from mailer.server import parse_queue_url
 from mailer.settings import Durability
+from mailer.store import keys
 from mailer.store.connection import RedisClient, connect
 from mailer.store.watch import Alarm, ServerWatch, refusal, setup_alarms
 
@@ -160,3 +163,68 @@ async def test_a_worker_does_not_start_on_a_server_that_is_too_old(watch: Server
     watch.alarms = setup_alarms(old, SERVER)
     with pytest.raises(SettingsError, match=r"version 6\.2\.14"):
         watch.require_version()
+
+
+@pytest.fixture
+async def uninformed(redis: RedisClient, queue_url: str) -> AsyncIterator[RedisClient]:
+    """A user of the queue server who may do all but look at how it is set up."""
+    await redis.execute_command("ACL", "SETUSER", "postroom", "on", ">secret", "~*", "&*", "+@all", "-info")
+    try:
+        server = replace(parse_queue_url(queue_url), username="postroom", password="secret")
+        async with connect(server) as client:
+            yield client
+    finally:
+        await redis.execute_command("ACL", "DELUSER", "postroom")
+
+
+async def test_a_user_who_may_not_look_at_the_setup_is_told_and_stops_nobodys_mail(uninformed: RedisClient) -> None:
+    watch = ServerWatch(uninformed, SERVER)
+    assert await told(watch) == ["queue.not_inspected"]
+    assert "allow INFO" in watch.alarms["queue.not_inspected"].detail
+    assert watch.blocked_by is None
+    watch.require_version()
+
+
+async def test_though_the_setup_is_not_seen_writes_that_are_refused_are(
+    uninformed: RedisClient, redis: RedisClient
+) -> None:
+    watch = ServerWatch(uninformed, SERVER)
+    await redis.config_set("maxmemory", 1)
+    try:
+        assert await told(watch) == ["queue.not_inspected", "queue.out_of_memory"]
+        assert "maxmemory" in (watch.blocked_by or "")
+    finally:
+        await redis.config_set("maxmemory", 0)
+
+
+async def test_whoever_asks_for_readiness_in_a_loop_writes_once_a_second_at_most(
+    watch: ServerWatch, redis: RedisClient, clock: Clock
+) -> None:
+    await watch.fresh_look()
+    assert await redis.delete(keys.PROBE) == 1, "the first who asks is told how it is now"
+    for _ in range(3):
+        clock.now += 0.3
+        await watch.fresh_look()
+    assert not await redis.exists(keys.PROBE)
+    clock.now += 0.2
+    await watch.fresh_look()
+    assert await redis.delete(keys.PROBE) == 1
+    await watch.fresh_look()
+    assert not await redis.exists(keys.PROBE)
+    await watch.look()
+    assert await redis.exists(keys.PROBE), "the watch itself looks whenever it wants to"
+
+
+async def test_a_server_that_does_not_sync_what_has_to_be_synced_blocks_and_says_what_to_set(
+    redis: RedisClient,
+) -> None:
+    watch = ServerWatch(redis, FSYNC)
+    setting = (await redis.config_get("appendfsync"))["appendfsync"]
+    await redis.config_set("appendfsync", "no")
+    try:
+        assert await told(watch) == ["queue.unavailable"]
+        assert "appendfsync must be everysec or always" in (watch.blocked_by or "")
+    finally:
+        await redis.config_set("appendfsync", setting)
+    assert await told(watch) == ["queue.recovered queue.unavailable"]
+    assert watch.blocked_by is None
