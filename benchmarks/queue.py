@@ -2,8 +2,8 @@
 
 Real processes: API, two workers, embedded Valkey (`appendfsync always`), an SMTP server that answers at once. First 300
 jobs at 10 a second; then 3,000 posted by 50 callers as fast as they are accepted. Calls are the clients' round trips,
-counted by the server (INFO commandstats: scripts, INFO, SCAN), those of the watch and of signs of life too. A few of the
-reconciler's each 5 s (GET, SET) are not: they cannot be told from those that scripts make.
+counted by the server (INFO commandstats: scripts, INFO, SCAN), those of the watch and of signs of life too. A few of
+the reconciler's each 5 s (GET, SET) are not: they cannot be told from those that scripts make.
 """
 
 import asyncio

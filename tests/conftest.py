@@ -18,7 +18,7 @@ from mailer.addresses import parse_address
 from mailer.catalogue import TemplateLibrary
 from mailer.http import GuardedClient
 from mailer.server import parse_queue_url
-from mailer.settings import MailerSettings
+from mailer.settings import Durability, MailerSettings
 from mailer.store.connection import RedisClient, connect
 from mailer.store.jobs import JobStore
 from mailer.store.leases import LeaseStore
@@ -57,6 +57,14 @@ async def redis(queue_url: str) -> AsyncIterator[RedisClient]:
     async with connect(parse_queue_url(queue_url)) as client:
         await client.flushall()
         yield client
+
+
+@pytest.fixture
+async def fsync(redis: RedisClient) -> Durability:
+    """POSTROOM_DURABILITY=fsync, where the server knows it: one of TEST_QUEUE_URL may not."""
+    if b"waitaof" not in await redis.command_list():
+        pytest.skip("this queue server has no WAITAOF: it takes Valkey, or Redis 7.2")
+    return Durability(fsync=True)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from arq.connections import ArqRedis
@@ -113,16 +114,16 @@ async def test_a_server_that_was_restarted_knows_no_scripts_and_accepts(store: J
     assert result.verdict is Verdict.ACCEPTED
 
 
-async def test_with_fsync_many_requests_are_accepted_at_once(redis: RedisClient) -> None:
-    store = JobStore(redis, Durability(fsync=True))
+async def test_with_fsync_many_requests_are_accepted_at_once(redis: RedisClient, fsync: Durability) -> None:
+    store = JobStore(redis, fsync)
     jobs = [new_job(f"{number:032x}") for number in range(300)]
     results = await asyncio.gather(*(store.enqueue(EnqueueRequest((job,))) for job in jobs))
     assert {result.verdict for result in results} == {Verdict.ACCEPTED}
     assert await redis.zcard("arq:queue") == 300
 
 
-async def test_with_fsync_a_replica_that_is_missing_is_said_in_time(redis: RedisClient) -> None:
-    store = JobStore(redis, Durability(fsync=True, replicas=1))
+async def test_with_fsync_a_replica_that_is_missing_is_said_in_time(redis: RedisClient, fsync: Durability) -> None:
+    store = JobStore(redis, replace(fsync, replicas=1))
     with pytest.raises(QueueUnavailable, match="on replicas 0 of 1"):
         async with asyncio.timeout(2):
             await store.enqueue(EnqueueRequest((new_job(),)))

@@ -16,19 +16,18 @@ from mailer.store.leases import LeaseStore
 from mailer.store.runs import FinishVerdict, JournalVerdict
 from tests.support.workers import RECIPIENTS, Workers, held
 
-FSYNC = Durability(fsync=True)
 Client = Callable[[], Awaitable[Workers]]
 
 
 @pytest.fixture
-async def client(queue_url: str, mailer_settings: MailerSettings) -> AsyncIterator[Client]:
+async def client(queue_url: str, mailer_settings: MailerSettings, fsync: Durability) -> AsyncIterator[Client]:
     """Another process of Postroom, with connections of its own."""
     async with AsyncExitStack() as stack:
 
         async def make() -> Workers:
             redis = await stack.enter_async_context(connect(parse_queue_url(queue_url)))
-            leases = LeaseStore(redis, mailer_settings.retention, FSYNC, lease_ms=60_000)
-            return Workers(JobStore(redis, FSYNC), leases, redis)
+            leases = LeaseStore(redis, mailer_settings.retention, fsync, lease_ms=60_000)
+            return Workers(JobStore(redis, fsync), leases, redis)
 
         yield make
 
