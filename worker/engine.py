@@ -30,7 +30,6 @@ from worker.heartbeat import AWAY_S, Heartbeat
 from worker.lease import PUSHED_BACK_S, Lease
 from worker.quarantine import Quarantine
 from worker.running import Runs
-from worker.watchdog import watchdog
 
 log = structlog.get_logger()
 
@@ -103,24 +102,23 @@ class LeasedWorker(Worker):
     async def _background(self) -> AsyncIterator[None]:
         redis: RedisClient = self.ctx["redis"]
         watch: ServerWatch = self.ctx["watch"]
-        async with watchdog(self.ctx["lease_s"]):
-            tasks = [
-                asyncio.create_task(work)
-                for work in (
-                    listen(redis, self._wake),
-                    watch.run(),
-                    self._heartbeat.run(),
-                    self._reconcile(Reconciler(redis)),
-                )
-            ]
+        tasks = [
+            asyncio.create_task(work)
+            for work in (
+                listen(redis, self._wake),
+                watch.run(),
+                self._heartbeat.run(),
+                self._reconcile(Reconciler(redis)),
+            )
+        ]
+        for task in tasks:
+            task.add_done_callback(self._background_ended)
+        try:
+            yield
+        finally:
             for task in tasks:
-                task.add_done_callback(self._background_ended)
-            try:
-                yield
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         """These never end by themselves. One that did is a defect, and a worker without it must not go on."""

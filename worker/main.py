@@ -31,6 +31,7 @@ from worker.relays.pool import Pool
 from worker.relays.relay import relay_from
 from worker.settings import WorkerProcessSettings, read_secrets, read_sources
 from worker.tasks import deliver
+from worker.watchdog import watchdog
 
 log = structlog.get_logger()
 
@@ -74,6 +75,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     watch.require_version()
     leases = LeaseStore(redis, _mailer_settings.retention, durability, lease_ms)
     ctx.update(deps=deps, redis=redis, leases=leases, watch=watch, lease_s=_settings.lease_s)
+    await stack.enter_async_context(watchdog(_settings.lease_s))
     if _settings.worker_port is not None:
         await stack.enter_async_context(health_port(watch, _settings.worker_host, _settings.worker_port))
     catalogue = deps.templates.catalogue(deps.monotonic())

@@ -15,7 +15,7 @@ STOPS_WITHIN_S = 75.0
 """The worker's grace time, and some more."""
 STARTS_WITHIN_S = 20.0
 THAWS_WITHIN_S = 2.0
-WATCHDOG_CODE = 1
+WATCHDOG_CODE = -signal.SIGALRM
 CALM_S = 0.5
 """Before another start of one that died by itself."""
 

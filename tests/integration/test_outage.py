@@ -55,7 +55,7 @@ class Office:
             await self.end.wait()
             await ctx["lease"].drop()
 
-        # lease_s is the watchdog's, which would end this process: the leases themselves are shorter.
+        # lease_s is the rhythm of signs of life: the leases themselves are shorter.
         ctx = {"redis": redis, "leases": leases, "watch": ServerWatch(redis, Durability()), "lease_s": 60.0}
         functions = [func(hold, name=queue.DELIVER)]
         engine = self.engines[name] = LeasedWorker(functions=functions, ctx=ctx, handle_signals=False)
