@@ -105,7 +105,7 @@ class Gatherer(Generic[T, R]):
     async def _answer_alone(self, asked: _Asked[T, R]) -> None:
         try:
             (answer,) = await self._call([asked.item])
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - it is raised again, for the one who asked
             _fail([asked], error)
         else:
             if not asked.answer.done():
