@@ -58,12 +58,27 @@ class JobView:
     status: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A request as enqueue.lua takes it."""
+
+    names: tuple[str, ...]
+    args: tuple[str | bytes | int, ...]
+
+    @property
+    def size(self) -> int:
+        """Octets, about: what is large in a request is bytes."""
+        return sum(len(arg) for arg in self.args if isinstance(arg, bytes))
+
+
 class JobStore:
     def __init__(self, redis: RedisClient, durability: Durability) -> None:
         self._redis = redis
         self._enqueue = Script(redis, "enqueue", durability)
         self._earlier = Script(redis, "earlier", durability)
-        self._requests = Gatherer(self._enqueue_all, size=_size, at_once=SYNCING_AT_ONCE if durability.fsync else 1)
+        self._requests = Gatherer(
+            self._enqueue_all, size=lambda request: request.size, at_once=SYNCING_AT_ONCE if durability.fsync else 1
+        )
 
     async def worker_is_alive(self) -> bool:
         """Whether a worker wrote its health key within the last seconds (what `arq --check` asks)."""
@@ -71,21 +86,11 @@ class JobStore:
 
     async def enqueue(self, request: EnqueueRequest) -> EnqueueResult:
         """Accept a request: all of its jobs or none. Those that come together share a round trip, never a verdict."""
-        return await self._requests.ask(request)
+        return await self._requests.ask(_encode(request))
 
-    async def _enqueue_all(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueResult]:
-        now_ms = time.time_ns() // 1_000_000
-        names: list[str] = []
-        args: list[str | bytes | int] = [keys.WAKE, IDEMPOTENCY_KEPT_MS, len(requests)]
-        for request in requests:
-            given = request.idempotency
-            if given is not None:
-                names.append(keys.idempotency(given.owner, given.key))
-            args += ["1", given.fingerprint, given.answer] if given else ["0", "", ""]
-            args.append(len(request.jobs))
-            for job in request.jobs:
-                names += [keys.job(job.id), keys.payload(job.id), keys.arq_job(job.id), queue.QUEUES[job.stream]]
-                args += _job_arguments(job, now_ms)
+    async def _enqueue_all(self, requests: Sequence[_Encoded]) -> list[EnqueueResult]:
+        names = [name for request in requests for name in request.names]
+        args = [keys.WAKE, IDEMPOTENCY_KEPT_MS, len(requests), *(arg for request in requests for arg in request.args)]
         replies = await self._enqueue(names, args)
         return [
             EnqueueResult(Verdict(reply[0].decode()), reply[1] if len(reply) > 1 else None)
@@ -128,10 +133,16 @@ def _milliseconds(time_reply: tuple[int, int]) -> int:
     return time_reply[0] * 1000 + time_reply[1] // 1000
 
 
-def _size(request: EnqueueRequest) -> int:
-    """Octets of a request, about: what is large in one is content."""
-    payloads = (job.payload for job in request.jobs)
-    return sum(len(item.html or "") + len(item.text or "") + len(str(item.data)) for item in payloads)
+def _encode(request: EnqueueRequest) -> _Encoded:
+    now_ms = time.time_ns() // 1_000_000
+    given = request.idempotency
+    names = [keys.idempotency(given.owner, given.key)] if given is not None else []
+    args: list[str | bytes | int] = ["1", given.fingerprint, given.answer] if given is not None else ["0", "", ""]
+    args.append(len(request.jobs))
+    for job in request.jobs:
+        names += [keys.job(job.id), keys.payload(job.id), keys.arq_job(job.id), queue.QUEUES[job.stream]]
+        args += _job_arguments(job, now_ms)
+    return _Encoded(tuple(names), tuple(args))
 
 
 def _job_arguments(job: NewJob, now_ms: int) -> list[str | bytes | int]:

@@ -24,7 +24,7 @@ class Reconciler:
         self._reconcile = Script(redis, "reconcile")
 
     async def step(self, worker: str) -> tuple[str, ...]:
-        """The ids that were put back. None where it is another worker's turn. Raises QueueUnavailable."""
+        """The ids that were put back; nothing where it is another worker's turn. Raises QueueUnavailable."""
         holder = await command(self._redis, "GET", keys.RECONCILER)
         if holder is not None and holder != worker.encode():
             return ()

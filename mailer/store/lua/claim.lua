@@ -32,7 +32,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local run = worker .. '/' .. number
 local jobs, newer, passed_over, octets, moved = {}, {}, 0, 0, false
 
-local function count(value) return tonumber(value or '') or 0 end
+local function count(value) return tonumber(string.match(value or '', '^%d+$') or '') or 0 end
 
 local function text(key)
     local value = redis.pcall('GET', key)

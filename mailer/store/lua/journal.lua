@@ -2,8 +2,8 @@
 -- The point of no return, just before the final dot: whether a mail may go, and what its later copies must have.
 --
 -- KEYS  for each mail: record, in-progress, frozen, queue it was claimed from
--- ARGV  lease of a run past its journal (ms), statuses from which a mail may go ("a,b,"); then for each mail: id, run, journal
---       mark (JSON), recipients (JSON), Date (ms), what was fetched (JSON) or ""
+-- ARGV  lease of a run past its journal (ms), statuses from which a mail may go ("a,b,"); then for each mail: id, run,
+--       journal mark (JSON), recipients (JSON), Date (ms), what was fetched (JSON) or ""
 -- Returns for each mail "go", "lost" (another run has the job, or it is gone), "expired", or the status it has by now.
 --
 -- This one check settles every race: with another run, with a control, with the author's time. A repeated call (its
