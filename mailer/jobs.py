@@ -4,6 +4,7 @@ Pure. Times are integers, milliseconds since the epoch by the queue server's clo
 what is true of the job is here. docs/statuses.md explains each status to users and draws MOVES.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -58,7 +59,8 @@ class Reason(StrEnum):
     RENDERING = "rendering"  # the template failed on its data
     MISSING_DATA = "missing_data"  # a source does not have what the mail needs
     INVALID_RECIPIENT = "invalid_recipient"  # what a source gave is no address
-    GAVE_UP = "gave_up"  # the stream's time for trying is over
+    GAVE_UP = "gave_up"  # its time for trying, or the number of its attempts, is over
+    NO_USABLE_RELAY = "no_usable_relay"  # that time ended while it waited for a relay
     POISON = "poison"  # the worker died each time that it ran the job
     INTERNAL = "internal"  # a defect of Postroom: the log has the traceback
 
@@ -103,7 +105,11 @@ class Phase(StrEnum):
     """Where an attempt ended. The SMTP ones are commands of RFC 5321."""
 
     FETCH = "fetch"
-    CONNECT = "connect"  # TCP, banner, EHLO, TLS and AUTH
+    CONNECT = "connect"  # the name's addresses and TCP
+    BANNER = "banner"
+    EHLO = "ehlo"
+    TLS = "tls"  # STARTTLS, or the handshake where TLS begins at once
+    AUTH = "auth"
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"  # the command and the content
@@ -128,8 +134,25 @@ class Recipient:
 
 
 @dataclass(frozen=True, slots=True)
+class Backoff:
+    """What a template or a job says of its own schedule; None: as its stream has it. Seconds. `delays_s`: the waits
+    between its attempts one by one, in place of base and cap; after the last one it gives up."""
+
+    delays_s: tuple[float, ...] | None = None
+    base_s: float | None = None
+    cap_s: float | None = None
+    give_up_s: float | None = None
+    max_attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a relay, or at the sources the mail needs before it."""
+    """One try at a relay, or at the sources the mail needs before it. A failover to the next relay is the same attempt:
+    it has an entry for each relay, with one number.
+
+    `conversation`: "12 > MAIL FROM:<...>" for what we said 12 ms after the attempt began, "<" for what the relay said,
+    secrets masked. `timings`: milliseconds by phase. `queue_id`: what the relay calls the mail.
+    """
 
     number: int
     at: int
@@ -139,6 +162,9 @@ class Attempt:
     reply: Reply
     relay: str | None = None
     next_attempt_at: int | None = None
+    queue_id: str | None = None
+    timings: Mapping[str, int] = field(default_factory=dict)
+    conversation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
