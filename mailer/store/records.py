@@ -154,4 +154,10 @@ def encode_attempt(attempt: Attempt) -> bytes:
 
 def decode_attempt(raw: bytes) -> Attempt:
     item: dict[str, Any] = orjson.loads(raw)
-    return _known(Attempt, item, phase=_word(Phase, item["phase"]), reply=_known(Reply, item["reply"]))
+    return _known(
+        Attempt,
+        item,
+        phase=_word(Phase, item["phase"]),
+        reply=_known(Reply, item["reply"]),
+        conversation=tuple(item.get("conversation", ())),
+    )
