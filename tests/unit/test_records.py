@@ -178,7 +178,7 @@ ATTEMPT = Attempt(1, at=1, duration_ms=2, phase=Phase.MAIL, outcome="deferred", 
 
 
 def test_keys_of_a_newer_version_are_left_alone():
-    attempt = orjson.loads(records.encode_attempt(ATTEMPT)) | {"conversation": ["EHLO"], "queue_id": "4fXyz"}
+    attempt = orjson.loads(records.encode_attempt(ATTEMPT)) | {"weather": ["rain"], "mood": "4fXyz"}
     attempt["reply"]["lines"] = 2
     mark = orjson.loads(records.encode_journal(JournalMark("relay", 1, 2))) | {"octets": 5}
     record = stored(records.new_record(NewJob(id="0123", payload=Payload())), journal=orjson.dumps(mark).decode())
