@@ -72,7 +72,7 @@ class Plan:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("POSTROOM_SMTP_", "POSTROOM_API_", "POSTROOM_REDIS_"))
+            if not name.startswith(("POSTROOM_SMTP_", "POSTROOM_API_", "POSTROOM_REDIS_")) and name != "POSTROOM_CONFIG"
         }
         return {
             "POSTROOM_SOURCE_APP": f"http://{LOOPBACK}:{self.dev.demo_port}",

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 from pydantic import SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from cli.settings import ClientSettings, DevSettings
 from mailer.settings import MailerSettings, Settings
 from service.settings import ServiceSettings
+from worker.relays.relay_options import RelayOptions
 from worker.settings import WorkerProcessSettings
 
 PAGE = Path(__file__).parent / "settings.md"
@@ -28,6 +30,15 @@ HEAD = """# Settings
 Postroom reads `POSTROOM_*` variables of the environment. A variable that nobody reads is warned about at start, with the
 nearest name that somebody does. Those marked *secret* may instead be read from a file: `<NAME>_FILE=/run/secrets/...`.
 """
+RELAYS = """
+## `[[relays]]`
+
+`POSTROOM_CONFIG` names a file in TOML. Each of its tables `[[relays]]` is a relay, the preferred one first; there are at most
+20, and the file has at most 1 MB. Paths in it are relative to it. [relays.md](relays.md) shows one.
+
+| key | default | meaning |
+|---|---|---|
+"""
 TAIL = """
 ## What templates call `sources` and `secrets`
 
@@ -37,7 +48,7 @@ TAIL = """
 | `POSTROOM_SECRET_<NAME>` | worker | A credential for fetch headers: `POSTROOM_SECRET_APP_TOKEN` is `secrets.app_token`. |
 
 TLS certificates of relays and sources are checked against the system's authorities; OpenSSL's `SSL_CERT_FILE` names
-others.
+others, and a relay's `ca_file` those of this relay alone.
 """
 
 
@@ -46,15 +57,19 @@ def page() -> str:
     for title, cls in SECTIONS:
         parts.append(f"\n## {title}\n\n| variable | default | meaning |\n|---|---|---|\n")
         for name, field in cls.model_fields.items():
-            secret = "SecretStr" in str(field.annotation)
-            default = "" if field.default in (None, PydanticUndefined) else field.default
-            if isinstance(default, SecretStr):
-                default = default.get_secret_value()
-            shown = f"`{str(default).lower() if isinstance(default, bool) else default}`" if default != "" else ""
-            note = " *Secret.*" if secret else ""
-            parts.append(f"| `{cls.variable(name)}` | {shown} | {field.description}{note} |\n")
+            parts.append(row(cls.variable(name), field, " *Secret.*" if "SecretStr" in str(field.annotation) else ""))
+    parts.append(RELAYS)
+    parts += [row(name, field) for name, field in RelayOptions.model_fields.items()]
     parts.append(TAIL)
     return "".join(parts)
+
+
+def row(name: str, field: FieldInfo, note: str = "") -> str:
+    default = "" if field.default in (None, (), PydanticUndefined) else field.default
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    shown = f"`{str(default).lower() if isinstance(default, bool) else default}`" if default != "" else ""
+    return f"| `{name}` | {shown} | {field.description}{note} |\n"
 
 
 def main() -> int:

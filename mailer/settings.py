@@ -24,11 +24,11 @@ MAX_SECRET_FILE_BYTES = 64 * 1024
 
 NAMES_OF_OTHER_PROCESSES = frozenset(
     {
-        "POSTROOM_API_KEYS", "POSTROOM_AUTH", "POSTROOM_BACKOFF", "POSTROOM_DATA_DIR", "POSTROOM_DEMO_PORT",
-        "POSTROOM_HOST", "POSTROOM_KEY", "POSTROOM_LEASE_S", "POSTROOM_MAILBOX_SMTP_PORT", "POSTROOM_MAX_BODY_MB",
-        "POSTROOM_MESSAGE_ID_DOMAIN", "POSTROOM_PORT", "POSTROOM_RETURN_PATH", "POSTROOM_SMTP_PASSWORD",
-        "POSTROOM_SMTP_URL", "POSTROOM_SMTP_USERNAME", "POSTROOM_UNKNOWN_POLICY", "POSTROOM_URL",
-        "POSTROOM_WORKER_HOST", "POSTROOM_WORKER_PORT", "POSTROOM_WORKER_SLOTS",
+        "POSTROOM_API_KEYS", "POSTROOM_AUTH", "POSTROOM_BACKOFF", "POSTROOM_CONFIG", "POSTROOM_DATA_DIR",
+        "POSTROOM_DEMO_PORT", "POSTROOM_HOST", "POSTROOM_KEY", "POSTROOM_LEASE_S", "POSTROOM_MAILBOX_SMTP_PORT",
+        "POSTROOM_MAX_BODY_MB", "POSTROOM_MESSAGE_ID_DOMAIN", "POSTROOM_PORT", "POSTROOM_RETURN_PATH",
+        "POSTROOM_SMTP_PASSWORD", "POSTROOM_SMTP_URL", "POSTROOM_SMTP_USERNAME", "POSTROOM_UNKNOWN_POLICY",
+        "POSTROOM_URL", "POSTROOM_WORKER_HOST", "POSTROOM_WORKER_PORT", "POSTROOM_WORKER_SLOTS",
     }
 )  # fmt: skip
 """Variables of the classes in service, worker and cli, so that one environment for all draws no false warnings.
@@ -114,14 +114,19 @@ def _secret(variable: str, value: str | None, path: str | None) -> str | None:
         return value
     if value:
         raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one of them")
+    return read_secret_file(f"{variable}_FILE", Path(path))
+
+
+def read_secret_file(place: str, path: Path) -> str:
+    """Its text without the end of its line. Raises SettingsError that begins with `place` and names the file."""
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             raw = file.read(MAX_SECRET_FILE_BYTES + 1)
         secret = raw.decode().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}_FILE: {path} cannot be read ({error})") from error
+        raise SettingsError(f"{place}: {path} cannot be read ({error})") from error
     if len(raw) > MAX_SECRET_FILE_BYTES:
-        raise SettingsError(f"{variable}_FILE: {path} is larger than {MAX_SECRET_FILE_BYTES:,} bytes")
+        raise SettingsError(f"{place}: {path} is larger than {MAX_SECRET_FILE_BYTES:,} bytes")
     return secret
 
 

@@ -1,6 +1,7 @@
 """What the worker process reads besides MailerSettings. Relay credentials exist here only."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -45,12 +46,17 @@ class WorkerProcessSettings(Settings):
     smtp_url: SecretStr = Field(
         SecretStr("smtp://127.0.0.1:25"),
         description="The relay: `smtp://user:password@host:587` (STARTTLS required) or `smtps://...:465` (TLS from the "
-        "start); `?tls=none` for a relay without TLS, then no password is ever sent; `?name=` names it in the records; "
-        "`?connections=` (30) bounds the open connections. Write special characters in user and password "
-        "percent-encoded.",
+        "start), special characters in user and password percent-encoded. Options follow as "
+        "`?tls=none&name=ses&rate=20/s`; those of `[[relays]]` below from `name` on. `tls=none`: a relay "
+        "without TLS, then no password is ever sent.",
     )
     smtp_username: str | None = Field(None, description="User name, where it does not fit the URL.")
     smtp_password: SecretStr | None = Field(None, description="Password, where it does not fit the URL.")
+    config: Path | None = Field(
+        None,
+        description="A file with several relays, in place of the three above: `postroom.toml`, see `[[relays]]` below. "
+        "No file is read without it, and dev mode never reads it.",
+    )
     return_path: Annotated[Address | None, FromAddress] = Field(
         None, description="Envelope sender (bounces go there). Else the From address of the mail."
     )
