@@ -78,7 +78,7 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         due_at=int(text["due_at"]),
         template=text.get("template"),
         template_version=text.get("template_version"),
-        event=_known(Event, orjson.loads(text["event"])) if "event" in text else None,
+        event=known(Event, orjson.loads(text["event"])) if "event" in text else None,
         recipients=decode_recipients(text["recipients"]) if "recipients" in text else None,
         recipients_from_source=text.get("recipients_from") == "source",
         reason=_word(Reason, text["reason"]) if text.get("reason") else None,
@@ -92,7 +92,7 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         unknown_outcomes=int(text.get("unknown_outcomes") or 0),
         assumed=text.get("assumed") == "1",
         crashes=int(text.get("crashes") or 0),
-        journal=_known(JournalMark, orjson.loads(text["journal"])) if text.get("journal") else None,
+        journal=known(JournalMark, orjson.loads(text["journal"])) if text.get("journal") else None,
         dated=milliseconds("dated"),
     )
 
@@ -105,7 +105,7 @@ def _word(cls: type[W], text: str) -> W:
         raise RecordTooNew from error
 
 
-def _known(cls: type[T], item: Mapping[str, Any], **decoded: Any) -> T:
+def known(cls: type[T], item: Mapping[str, Any], **decoded: Any) -> T:
     """A value of `cls` from the keys it knows; those that a newer version added are left alone."""
     names = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # T is one of our dataclasses
     return cls(**{**{name: value for name, value in item.items() if name in names}, **decoded})
@@ -117,13 +117,13 @@ def encode_recipients(recipients: tuple[Recipient, ...]) -> bytes:
 
 def decode_recipients(raw: str) -> tuple[Recipient, ...]:
     return tuple(
-        _known(
+        known(
             Recipient,
             item,
-            address=_known(Address, item["address"]),
+            address=known(Address, item["address"]),
             field=_word(Field, item["field"]),
             status=_word(RecipientStatus, item["status"]),
-            reply=_known(Reply, item["reply"]) if item.get("reply") else None,
+            reply=known(Reply, item["reply"]) if item.get("reply") else None,
         )
         for item in orjson.loads(raw)
     )
@@ -135,11 +135,11 @@ def encode_payload(payload: Payload) -> bytes:
 
 def decode_payload(raw: bytes) -> Payload:
     item: dict[str, Any] = orjson.loads(raw)
-    return _known(
+    return known(
         Payload,
         item,
-        sender=_known(Address, item["sender"]) if item.get("sender") else None,
-        reply_to=tuple(_known(Address, address) for address in item.get("reply_to", ())),
+        sender=known(Address, item["sender"]) if item.get("sender") else None,
+        reply_to=tuple(known(Address, address) for address in item.get("reply_to", ())),
         headers=tuple((name, value) for name, value in item.get("headers", ())),
     )
 
@@ -154,10 +154,10 @@ def encode_attempt(attempt: Attempt) -> bytes:
 
 def decode_attempt(raw: bytes) -> Attempt:
     item: dict[str, Any] = orjson.loads(raw)
-    return _known(
+    return known(
         Attempt,
         item,
         phase=_word(Phase, item["phase"]),
-        reply=_known(Reply, item["reply"]),
+        reply=known(Reply, item["reply"]),
         conversation=tuple(item.get("conversation", ())),
     )
