@@ -9,25 +9,25 @@ from mailer.jobs import Job, NewJob, Status
 from mailer.settings import MailerSettings
 from service import bodies, mapping
 from service.schemas import JobSubmission
-from worker.delivery import Clock, attempt
+from worker.clock import Clock
+from worker.delivery import attempt
+from worker.journal import NoJournal
 from worker.main import open_deps
 from worker.outcomes import Outcome
 from worker.preparation import Frozen
+from worker.relays.board import Unshared
+from worker.relays.router import Waiting
 
 
-async def send_now(settings: MailerSettings, body: dict[str, Any]) -> Outcome:
+async def send_now(settings: MailerSettings, body: dict[str, Any]) -> Outcome | Waiting:
     """Check, fetch, render, compose and hand over, once. Raises a Refused as POST /jobs would answer it."""
     templates = TemplateLibrary(settings.templates_dir)
     submission = bodies.validate(JobSubmission, body)
     new = mapping.job_from(submission, templates.catalogue(time.monotonic()), settings.from_)
     now = time.time_ns() // 1_000_000
     async with AsyncExitStack() as stack:
-        deps = await open_deps(stack)
-        return await attempt(_as_job(new, now), new.payload, deps, Clock(now, deps.monotonic), _go, Frozen())
-
-
-async def _go(*_: object) -> None:
-    """No queue, no journal: whoever waits at the console sees what became of the mail."""
+        deps = await open_deps(stack, Unshared())
+        return await attempt(_as_job(new, now), new.payload, deps, Clock(now, deps.monotonic), NoJournal(), Frozen())
 
 
 def _as_job(new: NewJob, now: int) -> Job:

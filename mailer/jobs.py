@@ -210,6 +210,8 @@ class Job:
     next_attempt_at: int | None = None
     expires_at: int | None = None
     finished_at: int | None = None
+    stays_at: str | None = None
+    """The only relay that may have the next attempt: it asked for patience, or may have the mail already."""
     unknown_policy: UnknownPolicy | None = None
     unknown_outcomes: int = 0
     """Attempts whose answer was lost after the final dot: as many more copies may have reached the relay."""

@@ -28,8 +28,10 @@ from tests.support.smtp import ScriptedRelay, scripted_relay
 from tests.support.source import Application, application
 from worker.fetch import Fetcher
 from worker.preparation import Deps
+from worker.relays.board import Unshared
 from worker.relays.pool import Pool
-from worker.relays.relay import relay_from
+from worker.relays.relay import relays_from
+from worker.relays.router import Router
 from worker.relays.timeouts import Timeouts
 from worker.settings import WorkerProcessSettings
 
@@ -157,12 +159,12 @@ async def make_deps(
             environ = {"POSTROOM_SMTP_URL": smtp_url or relay.url}
             environ |= {f"POSTROOM_{name.upper()}": value for name, value in worker.items()}
             settings = WorkerProcessSettings.load(environ)
-            pool = Pool(relay_from(settings), timeouts)
-            stack.push_async_callback(pool.close)
+            router = Router([Pool(relay, timeouts) for relay in relays_from(settings)], Unshared())
+            stack.push_async_callback(router.close)
             return Deps(
                 templates=library,
                 fetcher=Fetcher(client, {"app": app_source.url}, {}),
-                pool=pool,
+                router=router,
                 settings=settings,
                 default_from=parse_address("Postroom <hello@postroom.example>"),
                 random=random.Random(1).random,

@@ -47,7 +47,7 @@ STOP_AGAIN_S = 0.1
 
 
 class LeasedWorker(Worker):
-    """One process. `ctx` is filled by on_startup: redis, leases, watch, lease_s."""
+    """One process. `ctx` is filled by on_startup: redis, leases, watch, board, lease_s."""
 
     name: str
     _runs: Runs
@@ -107,6 +107,7 @@ class LeasedWorker(Worker):
             for work in (
                 listen(redis, self._wake),
                 watch.run(),
+                self.ctx["board"].run(),
                 self._heartbeat.run(),
                 self._reconcile(Reconciler(redis)),
             )

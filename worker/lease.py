@@ -51,7 +51,7 @@ class Lease:
         """Whether the final dot may be written. Raises QueueUnavailable after JOURNAL_PATIENCE_S: then it may not."""
         if self._stopped:
             return JournalVerdict.LOST
-        self.past_journal = True
+        self.past_journal, self._unsent = True, False
         verdict = JournalVerdict.LOST
         try:
             verdict = await _answered(lambda: self._store.journal(entry), patience_s=JOURNAL_PATIENCE_S)
@@ -60,6 +60,10 @@ class Lease:
                 self.past_journal, self._unsent = False, True
         return verdict
 
+    def refused(self) -> None:
+        """The relay answered the final dot, and did not take it: until the next journal the run may be stopped."""
+        self.past_journal, self._unsent = False, True
+
     async def finish(self, job: Job, ending: Ending) -> FinishVerdict:
         """Write how the run ended, however long the queue server is away: what was sent must not be forgotten."""
         self.past_journal = True
@@ -67,17 +71,18 @@ class Lease:
         self._over = verdict is FinishVerdict.FINISHED
         return verdict
 
-    async def give_back(self, delay_s: float = 0.0) -> None:
-        """To the queue, without an end; no attempt is counted. After an end that counted it does nothing."""
+    async def give_back(self, delay_s: float = 0.0, detail: str = "") -> None:
+        """To the queue, without an end; no attempt is counted. `detail`: what it waits for. After an end that
+        counted it does nothing."""
         if not self._over:
-            await self._release(int(delay_s * 1000))
+            await self._release(int(delay_s * 1000), detail)
 
     async def drop(self) -> None:
         """A queue entry that means nothing any more."""
         await self._release(None)
 
-    async def _release(self, delay_ms: int | None) -> None:
-        release = Release(self.held, delay_ms, self._unsent)
+    async def _release(self, delay_ms: int | None, detail: str = "") -> None:
+        release = Release(self.held, delay_ms, self._unsent, detail)
         await _answered(lambda: self._store.release(release))
         self._over = True
 

@@ -5,7 +5,9 @@ Every attribute is spelled out, for arq ignores inherited ones; a test compares 
 
 import os
 import random
+import secrets
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +22,7 @@ from mailer.observability.logging import configure
 from mailer.settings import MailerSettings, unknown_variables
 from mailer.store.connection import connect
 from mailer.store.leases import LeaseStore
+from mailer.store.relays import RelayStore
 from mailer.store.watch import ServerWatch
 from worker.delivery import LONGEST_ATTEMPT_S
 from worker.engine import POLL_S, LeasedWorker
@@ -27,8 +30,10 @@ from worker.fetch import Fetcher
 from worker.health import health_port
 from worker.heartbeat import HEALTH_S
 from worker.preparation import Deps
+from worker.relays.board import Board, RelayBoard
 from worker.relays.pool import Pool
-from worker.relays.relay import relay_from
+from worker.relays.relay import relays_from
+from worker.relays.router import Router
 from worker.settings import WorkerProcessSettings, read_secrets, read_sources
 from worker.tasks import deliver
 from worker.watchdog import watchdog
@@ -40,21 +45,21 @@ arq.worker.Worker = LeasedWorker  # type: ignore[misc]  # arq's command line loo
 
 _mailer_settings = MailerSettings.load(os.environ)
 _settings = WorkerProcessSettings.load(os.environ)
-_relay = relay_from(_settings)
+_relays = relays_from(_settings)
 _sources = read_sources(os.environ)
-_secrets = read_secrets(os.environ)
+_secret_values = read_secrets(os.environ)
 
 
-async def open_deps(stack: AsyncExitStack) -> Deps:
+async def open_deps(stack: AsyncExitStack, board: RelayBoard) -> Deps:
     """What deliveries need, closed in reverse when the stack is."""
     hosts = [urlsplit(url).hostname or "" for url in _sources.values()]
     client = await stack.enter_async_context(GuardedClient(hosts))
-    pool = Pool(_relay)
-    stack.push_async_callback(pool.close)
+    router = Router([Pool(relay, share=partial(board.pace, relay.name)) for relay in _relays], board)
+    stack.push_async_callback(router.close)
     return Deps(
         templates=TemplateLibrary(_mailer_settings.templates_dir, reload=_mailer_settings.templates_reload),
-        fetcher=Fetcher(client, _sources, _secrets),
-        pool=pool,
+        fetcher=Fetcher(client, _sources, _secret_values),
+        router=router,
         settings=_settings,
         default_from=_mailer_settings.from_,
         random=random.random,
@@ -67,14 +72,15 @@ async def startup(ctx: dict[str, Any]) -> None:
         log.warning("settings.unknown_variable", detail=warning)
     stack = AsyncExitStack()
     ctx["stack"] = stack
-    deps = await open_deps(stack)
     redis = await stack.enter_async_context(connect(_mailer_settings.queue_server))
     durability, lease_ms = _mailer_settings.durable, int(_settings.lease_s * 1000)
     watch = ServerWatch(redis, durability)
     await watch.look()
     watch.require_version()
+    board = Board(RelayStore(redis), _relays, secrets.token_hex(8))
+    deps = await open_deps(stack, board)
     leases = LeaseStore(redis, _mailer_settings.retention, durability, lease_ms)
-    ctx.update(deps=deps, redis=redis, leases=leases, watch=watch, lease_s=_settings.lease_s)
+    ctx.update(deps=deps, redis=redis, leases=leases, watch=watch, board=board, lease_s=_settings.lease_s)
     await stack.enter_async_context(watchdog(_settings.lease_s))
     if _settings.worker_port is not None:
         await stack.enter_async_context(health_port(watch, _settings.worker_host, _settings.worker_port))
@@ -85,8 +91,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         "worker.started",
         slots=_settings.worker_slots,
         templates=len(catalogue.templates),
-        relay=_relay.name,
-        tls=_relay.tls,
+        relays=[relay.name for relay in _relays],
     )
 
 

@@ -8,38 +8,35 @@ from mailer.jobs import (
     OPEN_RECIPIENT,
     Attempt,
     Job,
-    Phase,
     Reason,
     Recipient,
     RecipientStatus,
-    Reply,
     Status,
     UnknownPolicy,
 )
 from mailer.store.runs import Ending
 from worker.backoff import Again, GaveUp, TooLate, next_attempt
-from worker.relays.replies import status_after
+from worker.relays.answers import ACCEPTED
+from worker.relays.router import Tried
 from worker.settings import BackoffSchedule
 
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A relay gave its verdict: each recipient has a status of its own."""
+    """Relays were asked, the deciding one last: each recipient has a status of its own. `at_least_s`: shortest wait for
+    those that are tried again; `stays_at`: the relay that they have to come back to."""
 
-    relay: str
-    phase: Phase
-    reply: Reply
+    tries: tuple[Tried, ...]
     recipients: tuple[Recipient, ...]
+    at_least_s: float | None = None
+    stays_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """No verdict: the relay or a source could not be asked. `at_most_s`: longest wait, where it is expected to pass."""
+    """What comes before the relay could not be had. `at_most_s`: longest wait, where it is expected to pass."""
 
-    phase: Phase
-    reply: Reply
-    relay: str | None = None
-    recipients: tuple[Recipient, ...] | None = None
+    tried: Tried
     at_most_s: float | None = None
 
 
@@ -47,8 +44,7 @@ class Deferred:
 class Unknown:
     """The answer was lost after the final dot. `recipients` as journaled: an open one that was taken may have it."""
 
-    relay: str
-    reply: Reply
+    tries: tuple[Tried, ...]
     recipients: tuple[Recipient, ...]
     policy: UnknownPolicy
 
@@ -59,8 +55,7 @@ class Failed:
 
     reason: Reason
     detail: str
-    phase: Phase | None = None
-    reply: Reply | None = None
+    tried: Tried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +105,8 @@ def conclude(
 def _unsent(job: Job, outcome: Failed | Skipped | Expired, timing: Timing) -> Ending:
     match outcome:
         case Failed():
-            attempt = None
-            if outcome.phase is not None and outcome.reply is not None:
-                attempt = _attempt(job, timing, outcome.phase, "failed", outcome.reply)
-            return Ending(Status.FAILED, timing.ended_at, attempt, reason=outcome.reason, detail=outcome.detail)
+            attempts = _attempts(job, timing, (outcome.tried,) if outcome.tried else (), "failed")
+            return Ending(Status.FAILED, timing.ended_at, attempts, reason=outcome.reason, detail=outcome.detail)
         case Skipped():
             return Ending(Status.SKIPPED, timing.ended_at, detail=outcome.detail)
         case Expired():
@@ -138,56 +131,60 @@ def _again(
         now=timing.ended_at,
         random=random,
         at_most_s=outcome.at_most_s if isinstance(outcome, Deferred) else None,
+        at_least_s=outcome.at_least_s if isinstance(outcome, HandedOver) else None,
     )
-    attempt = _attempt(job, timing, outcome.phase, "deferred", outcome.reply, outcome.relay)
+    tries = outcome.tries if isinstance(outcome, HandedOver) else (outcome.tried,)
+    recipients = outcome.recipients if isinstance(outcome, HandedOver) else None
+    attempts = _attempts(job, timing, tries, "deferred")
     match decision:
         case Again(at):
             return Ending(
                 Status.DEFERRED,
                 timing.ended_at,
-                replace(attempt, next_attempt_at=at),
-                recipients=outcome.recipients,
+                (*attempts[:-1], replace(attempts[-1], next_attempt_at=at)),
+                recipients=recipients,
                 next_attempt_at=at,
+                stays_at=outcome.stays_at if isinstance(outcome, HandedOver) else None,
             )
         case TooLate():
             detail = "The next attempt would come after the time set by its author."
-            ending = Ending(Status.EXPIRED, timing.ended_at, attempt, detail=detail)
+            ending = Ending(Status.EXPIRED, timing.ended_at, attempts, detail=detail)
         case GaveUp():
-            detail = f"Its stream keeps trying for {schedule.give_up_s:g} s, which are over: {outcome.reply.text}"
-            ending = Ending(Status.FAILED, timing.ended_at, attempt, reason=Reason.GAVE_UP, detail=detail)
+            detail = f"Its stream keeps trying for {schedule.give_up_s:g} s, which are over: {tries[-1].reply.text}"
+            ending = Ending(Status.FAILED, timing.ended_at, attempts, reason=Reason.GAVE_UP, detail=detail)
         case _:
             assert_never(decision)
-    return _end_open(job, outcome.recipients or job.recipients, ending)
+    return _end_open(job, recipients or job.recipients, ending)
 
 
 def _unknown(
     job: Job, outcome: Unknown, timing: Timing, schedule: BackoffSchedule, random: Callable[[], float]
 ) -> Ending:
     """The policy decides. A second copy is sent once, and never after the time that its author or its stream set."""
-    number = job.unknown_outcomes + 1
+    number, last = job.unknown_outcomes + 1, outcome.tries[-1]
     if outcome.policy is UnknownPolicy.ACCEPT:
-        assumed = _where_in_doubt(outcome.recipients, RecipientStatus.SENT)
-        taken = HandedOver(outcome.relay, Phase.DOT, outcome.reply, assumed)
+        taken = HandedOver(outcome.tries, _where_in_doubt(outcome.recipients, RecipientStatus.SENT))
         ending = conclude(job, taken, timing, schedule, random)
-        noted = replace(ending.attempt, outcome="unknown") if ending.attempt else None
-        return replace(ending, attempt=noted, assumed=True, unknown_outcomes=number)
-    attempt = _attempt(job, timing, Phase.DOT, "unknown", outcome.reply, outcome.relay)
+        noted = (*ending.attempts[:-1], replace(ending.attempts[-1], outcome="unknown"))
+        return replace(ending, attempts=noted, assumed=True, unknown_outcomes=number)
+    attempts = _attempts(job, timing, outcome.tries, "unknown")
     again_at = timing.ended_at + RESEND_AFTER_MS
     latest = min(job.expires_at or again_at, job.due_at + int(schedule.give_up_s * 1000))
     if outcome.policy is UnknownPolicy.RESEND and number == 1 and again_at <= latest:
         return Ending(
             Status.DEFERRED,
             timing.ended_at,
-            replace(attempt, next_attempt_at=again_at),
+            (*attempts[:-1], replace(attempts[-1], next_attempt_at=again_at)),
             recipients=outcome.recipients,
             unknown_outcomes=number,
             next_attempt_at=again_at,
+            stays_at=last.relay,
         )
-    detail = f"The relay may have the mail: its answer to the final dot was lost ({outcome.reply.text})"
+    detail = f"The relay may have the mail: its answer to the final dot was lost ({last.reply.text})"
     return Ending(
         Status.UNKNOWN,
         timing.ended_at,
-        attempt,
+        attempts,
         recipients=_where_in_doubt(outcome.recipients, RecipientStatus.UNKNOWN),
         detail=detail,
         unknown_outcomes=number,
@@ -198,9 +195,7 @@ def _where_in_doubt(recipients: tuple[Recipient, ...], status: RecipientStatus) 
     """Those whom the relay took before the final dot, and whose answer to it was lost, get `status`."""
     return tuple(
         replace(item, status=status)
-        if item.status in OPEN_RECIPIENT
-        and item.reply is not None
-        and status_after(item.reply.code) is RecipientStatus.SENT
+        if item.status in OPEN_RECIPIENT and item.reply is not None and (item.reply.code or 0) // 100 == ACCEPTED
         else item
         for item in recipients
     )
@@ -213,10 +208,10 @@ def _verdict(job: Job, outcome: HandedOver, timing: Timing) -> Ending:
     return Ending(
         status=Status.SENT if sent else Status.FAILED,
         at=timing.ended_at,
-        attempt=_attempt(job, timing, outcome.phase, word, outcome.reply, outcome.relay),
+        attempts=_attempts(job, timing, outcome.tries, word),
         recipients=outcome.recipients,
         reason=None if sent else Reason.REFUSED,
-        detail=None if whole else outcome.reply.text,
+        detail=None if whole else outcome.tries[-1].reply.text,
         partial=bool(sent) and not whole,
     )
 
@@ -241,13 +236,20 @@ def _end_open(job: Job, recipients: tuple[Recipient, ...] | None, ending: Ending
     return ending if ending.status is Status.SKIPPED else replace(ending, recipients=ended)
 
 
-def _attempt(job: Job, timing: Timing, phase: Phase, outcome: str, reply: Reply, relay: str | None = None) -> Attempt:
-    return Attempt(
-        number=job.attempts + 1,
-        at=timing.began_at,
-        duration_ms=timing.ended_at - timing.began_at,
-        phase=phase,
-        outcome=outcome,
-        reply=reply,
-        relay=relay,
+def _attempts(job: Job, timing: Timing, tries: tuple[Tried, ...], outcome: str) -> tuple[Attempt, ...]:
+    """One for each relay, all with the same number; `outcome` is that of the last."""
+    return tuple(
+        Attempt(
+            number=job.attempts + 1,
+            at=timing.began_at,
+            duration_ms=timing.ended_at - timing.began_at if tried is tries[-1] else sum(tried.timings.values()),
+            phase=tried.phase,
+            outcome=outcome if tried is tries[-1] else "failed_over",
+            reply=tried.reply,
+            relay=tried.relay,
+            queue_id=tried.queue_id,
+            timings=tried.timings,
+            conversation=tried.conversation,
+        )
+        for tried in tries
     )

@@ -17,7 +17,7 @@ from mailer.jobs import OPEN_RECIPIENT, Field, Job, Payload, Recipient, distinct
 from mailer.rendering import Rendered, render, render_recipients, render_reply_to
 from mailer.templates import Template
 from worker.fetch import Fetcher
-from worker.relays.pool import Pool
+from worker.relays.router import Router
 from worker.relays.transaction import Envelope
 from worker.settings import WorkerProcessSettings
 
@@ -33,7 +33,7 @@ class Deps:
 
     templates: TemplateLibrary
     fetcher: Fetcher
-    pool: Pool
+    router: Router
     settings: WorkerProcessSettings
     default_from: Address | None
     random: Callable[[], float]

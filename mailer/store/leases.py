@@ -163,11 +163,12 @@ class LeaseStore:
             longer = ending.status in {Status.FAILED, Status.UNKNOWN}
             record_ms, payload_ms = self._retention.after(failed=longer)
         fields: dict[str, str | bytes] = {
-            "attempts": str(ending.attempt.number if ending.attempt else job.attempts),
+            "attempts": str(ending.attempts[-1].number if ending.attempts else job.attempts),
             "reason": ending.reason or "",
             "detail": ending.detail or "",
             "next_attempt_at": str(ending.next_attempt_at or ""),
             "partial": "1" if ending.partial else "0",
+            "stays_at": ending.stays_at or "",
         }
         if ending.assumed:
             fields["assumed"] = "1"
@@ -184,7 +185,8 @@ class LeaseStore:
             "".join(f"{status}," for status, to in MOVES.items() if ending.status in to),
             # A sent mail leaves the queue even when the lease was lost.
             "1" if ending.status is Status.SENT and not ending.assumed else "0",
-            records.encode_attempt(ending.attempt) if ending.attempt else "",
+            len(ending.attempts),
+            *(records.encode_attempt(attempt) for attempt in ending.attempts),
             str(ending.next_attempt_at or ""),
             record_ms,
             payload_ms,
@@ -199,7 +201,7 @@ class LeaseStore:
             job_id = item.held.job_id
             names += [keys.job(job_id), keys.arq_in_progress(job_id), keys.arq_job(job_id), item.held.queue]
             delay = "drop" if item.delay_ms is None else item.delay_ms
-            args += [job_id, item.held.run, delay, "1" if item.unsent else "0"]
+            args += [job_id, item.held.run, delay, "1" if item.unsent else "0", item.detail]
         await self._release(names, args)
         return [None] * len(releases)
 

@@ -88,6 +88,7 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         next_attempt_at=milliseconds("next_attempt_at"),
         expires_at=milliseconds("expires_at"),
         finished_at=milliseconds("finished_at"),
+        stays_at=text.get("stays_at") or None,
         unknown_policy=_word(UnknownPolicy, text["unknown_policy"]) if text.get("unknown_policy") else None,
         unknown_outcomes=int(text.get("unknown_outcomes") or 0),
         assumed=text.get("assumed") == "1",

@@ -74,7 +74,8 @@ class Ending:
 
     status: Status
     at: int
-    attempt: Attempt | None = None
+    attempts: tuple[Attempt, ...] = ()
+    """One; several where a relay failed over to the next, all with one number."""
     recipients: tuple[Recipient, ...] | None = None
     reason: Reason | None = None
     detail: str | None = None
@@ -83,6 +84,8 @@ class Ending:
     unknown_outcomes: int | None = None
     """None: as it was."""
     next_attempt_at: int | None = None
+    stays_at: str | None = None
+    """The only relay that may have the next attempt."""
 
 
 class FinishVerdict(StrEnum):
@@ -93,8 +96,10 @@ class FinishVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """`delay_ms` None: the entry means nothing any more, and is dropped. `unsent`: no final dot was written."""
+    """`delay_ms` None: the entry means nothing any more, and is dropped. `unsent`: no final dot was written, or the
+    relay refused the mail after it. `detail`: what the job waits for."""
 
     held: Held
     delay_ms: int | None
     unsent: bool
+    detail: str = ""

@@ -12,11 +12,12 @@ from mailer.jobs import Phase, Reply
 from mailer.store.runs import JournalVerdict
 from tests.support.smtp import DROP, HANG, ScriptedRelay
 from tests.support.waiting import until
-from worker.delivery import Withheld
+from worker.journal import Withheld
+from worker.relays.answers import Answer, Kind, Verdicts
 from worker.relays.pool import Pool
-from worker.relays.relay import relay_from
+from worker.relays.relay import relays_from
 from worker.relays.timeouts import Timeouts
-from worker.relays.transaction import Envelope, Lost
+from worker.relays.transaction import Envelope
 from worker.settings import WorkerProcessSettings
 
 ADA, BOB = Address("ada@example.com"), Address("bob@example.com")
@@ -45,6 +46,11 @@ class Journal:
             raise self.raises
 
 
+@pytest.fixture(autouse=True, params=["pipelined", "one by one"])
+def _one_go_or_many(relay: ScriptedRelay, request: pytest.FixtureRequest) -> None:
+    relay.extensions = ["PIPELINING"] if request.param == "pipelined" else ["8BITMIME"]
+
+
 @pytest.fixture
 def journal(relay: ScriptedRelay) -> Journal:
     return Journal(relay)
@@ -53,7 +59,7 @@ def journal(relay: ScriptedRelay) -> Journal:
 @pytest.fixture
 async def pool(relay: ScriptedRelay):
     settings = WorkerProcessSettings.load({"POSTROOM_SMTP_URL": relay.url})
-    pool = Pool(relay_from(settings), Timeouts(verdict_s=0.3, content_s=5))
+    pool = Pool(relays_from(settings)[0], Timeouts(verdict_s=0.3, content_s=5))
     yield pool
     await pool.close()
 
@@ -62,10 +68,15 @@ def mail(content: bytes = SMALL, *to: Address) -> Envelope:
     return Envelope(Address("hello@postroom.example"), to or (ADA,), content)
 
 
-async def lost(pool: Pool, journal: Journal, content: bytes = SMALL) -> Lost:
-    with pytest.raises(Lost) as caught:
-        await pool.send(mail(content), journal)
-    return caught.value
+async def sent(pool: Pool, journal: Journal, envelope: Envelope | None = None) -> Verdicts:
+    return (await pool.send(envelope or mail(), journal)).verdicts
+
+
+async def lost(pool: Pool, journal: Journal, content: bytes = SMALL) -> Answer:
+    """The answer of a conversation that broke off."""
+    answer = (await sent(pool, journal, mail(content))).decisive
+    assert answer.kind is not Kind.REPLY
+    return answer
 
 
 async def test_the_journal_is_asked_after_the_content_and_before_the_dot(
@@ -78,8 +89,8 @@ async def test_the_journal_is_asked_after_the_content_and_before_the_dot(
         return relay.read == len(BIG)
 
     journal.meanwhile = content_is_there
-    verdicts = await pool.send(mail(BIG), journal)
-    assert (verdicts.phase, verdicts.decisive.code, verdicts.clean) == (Phase.DOT, 250, True)
+    verdicts = await sent(pool, journal, mail(BIG))
+    assert (verdicts.decisive.phase, verdicts.decisive.reply.code, verdicts.clean) == (Phase.DOT, 250, True)
     assert (len(journal.calls), journal.dots_before) == (1, [0])
     assert relay.received[0].content == BIG
 
@@ -88,7 +99,7 @@ async def test_the_journal_hears_what_the_relay_said_of_each_recipient(
     pool: Pool, relay: ScriptedRelay, journal: Journal
 ) -> None:
     relay.script["RCPT bob@example.com"] = ["450 4.2.0 Busy"]
-    await pool.send(mail(SMALL, ADA, BOB), journal)
+    await sent(pool, journal, mail(SMALL, ADA, BOB))
     ((ada, bob),) = [call.values() for call in journal.calls]
     assert (ada.code, bob.code, bob.enhanced) == (250, 450, "4.2.0")
 
@@ -107,7 +118,7 @@ async def test_a_mail_that_is_refused_before_its_content_is_not_journaled(
     pool: Pool, relay: ScriptedRelay, journal: Journal, script: dict[str, list[str]]
 ) -> None:
     relay.script |= script
-    await pool.send(mail(), journal)
+    await sent(pool, journal)
     assert journal.calls == []
 
 
@@ -127,9 +138,9 @@ async def test_a_mail_that_is_withheld_reaches_nobody_and_its_connection_is_not_
 ) -> None:
     journal.raises = raises
     with pytest.raises(type(raises)):
-        await pool.send(mail(), journal)
+        await sent(pool, journal)
     journal.raises = None
-    await pool.send(mail(), journal)
+    await sent(pool, journal)
     assert (len(relay.received), relay.dots, relay.connections) == (1, 1, 2)
 
 
@@ -143,12 +154,12 @@ async def test_a_run_that_is_stopped_in_its_journal_reaches_nobody(
         await asyncio.sleep(60)
 
     journal.meanwhile = wait
-    sending = asyncio.create_task(pool.send(mail(), journal))
+    sending = asyncio.create_task(sent(pool, journal))
     await asked.wait()
     sending.cancel()
     await asyncio.wait({sending})
     journal.meanwhile = None
-    await pool.send(mail(), journal)
+    await sent(pool, journal)
     assert (len(relay.received), relay.dots, relay.connections) == (1, 1, 2)
 
 
@@ -159,10 +170,14 @@ async def test_an_early_refusal_in_the_midst_of_a_large_mail_is_definitive(
     relay.script["BODY"] = ["552 5.3.4 Too big"]
     if leaves:
         relay.script["LEAVE"] = [DROP]
-    verdicts = await pool.send(mail(BIG), journal)
-    assert (verdicts.phase, verdicts.decisive.code, verdicts.decisive.enhanced) == (Phase.DATA, 552, "5.3.4")
+    verdicts = await sent(pool, journal, mail(BIG))
+    assert (verdicts.decisive.phase, verdicts.decisive.reply.code, verdicts.decisive.reply.enhanced) == (
+        Phase.DATA,
+        552,
+        "5.3.4",
+    )
     assert (journal.calls, relay.dots, relay.received) == ([], 0, [])
-    await pool.send(mail(), journal)
+    await sent(pool, journal)
     assert relay.connections == 2, "that connection is out of step"
 
 
@@ -172,23 +187,24 @@ async def test_an_early_refusal_is_heard_though_the_line_breaks_while_the_rest_i
     for place in range(8):
         relay.body_after = place * 100_000
         relay.script |= {"BODY": ["552 5.3.4 Too big"], "LEAVE": [DROP]}
-        assert (await pool.send(mail(BIG), journal)).decisive.code == 552
+        assert (await sent(pool, journal, mail(BIG))).decisive.reply.code == 552
     assert journal.calls == []
 
 
 async def test_an_early_refusal_that_may_pass_is_one_too(pool: Pool, relay: ScriptedRelay, journal: Journal) -> None:
     relay.script["BODY"] = ["452 4.3.1 Disk full"]
-    verdicts = await pool.send(mail(BIG), journal)
-    assert (verdicts.decisive.code, journal.calls) == (452, [])
+    verdicts = await sent(pool, journal, mail(BIG))
+    assert (verdicts.decisive.reply.code, journal.calls) == (452, [])
 
 
 @pytest.mark.parametrize("reply", ["250 2.0.0 queued", "354 go on", "nonsense"])
-async def test_an_early_answer_that_makes_no_sense_is_not_believed(
+async def test_an_early_answer_that_makes_no_sense_is_not_believed_and_the_mail_goes_on_another_connection(
     pool: Pool, relay: ScriptedRelay, journal: Journal, reply: str
 ) -> None:
     relay.script["BODY"] = [reply]
-    error = await lost(pool, journal, BIG)
-    assert (error.phase, journal.calls, relay.dots) == (Phase.DATA, [], 0)
+    verdicts = await sent(pool, journal, mail(BIG))
+    assert (verdicts.decisive.reply.code, relay.connections, relay.dots) == (250, 2, 1)
+    assert len(relay.received) == 1
 
 
 @pytest.mark.parametrize(("reply", "code"), [("552 5.3.4 Too big after all", 552), ("421 4.4.2 Shutting down", 421)])
@@ -205,8 +221,8 @@ async def test_a_refusal_that_comes_during_the_journal_is_heard_and_no_dot_is_wr
         return "BODY" not in relay.script
 
     journal.meanwhile = relay_has_refused
-    verdicts = await pool.send(mail(BIG), journal)
-    assert (verdicts.phase, verdicts.decisive.code, relay.dots) == (Phase.DATA, code, 0)
+    verdicts = await sent(pool, journal, mail(BIG))
+    assert (verdicts.decisive.phase, verdicts.decisive.reply.code, relay.dots) == (Phase.DATA, code, 0)
 
 
 async def test_a_line_that_is_cut_during_the_journal_is_no_doubt(
@@ -225,7 +241,7 @@ async def test_no_answer_to_the_dot_or_none_that_is_one_is_a_doubt(
     relay.script["DOT"] = ["250 taken, but", reply, "250 ok"]
     error = await lost(pool, journal)
     assert (error.phase, len(journal.calls), relay.dots) == (Phase.DOT, 1, 1)
-    await pool.send(mail(), journal)
+    await sent(pool, journal)
     assert relay.connections == 2, "whatever it may say later belongs to no other mail"
 
 
@@ -236,15 +252,15 @@ async def test_an_answer_to_the_dot_is_an_answer(
     pool: Pool, relay: ScriptedRelay, journal: Journal, reply: str
 ) -> None:
     relay.script["DOT"] = [reply]
-    verdicts = await pool.send(mail(), journal)
-    assert (verdicts.phase, verdicts.decisive.code) == (Phase.DOT, int(reply[:3]))
+    verdicts = await sent(pool, journal)
+    assert (verdicts.decisive.phase, verdicts.decisive.reply.code) == (Phase.DOT, int(reply[:3]))
 
 
 async def test_an_answer_in_several_lines_is_one(pool: Pool, relay: ScriptedRelay, journal: Journal) -> None:
     relay.script["DOT"] = ["250-2.0.0 queued\r\n250-2.0.0 as\r\n250 2.0.0 4fXyz"]
-    verdicts = await pool.send(mail(), journal)
-    assert (verdicts.decisive.code, verdicts.decisive.text) == (250, "queued as 4fXyz")
-    assert (await pool.send(mail(), journal)).clean
+    verdicts = await sent(pool, journal)
+    assert (verdicts.decisive.reply.code, verdicts.decisive.reply.text) == (250, "queued as 4fXyz")
+    assert (await sent(pool, journal)).clean
 
 
 async def test_the_dot_is_not_waited_for_as_long_as_the_journal(
@@ -252,16 +268,16 @@ async def test_the_dot_is_not_waited_for_as_long_as_the_journal(
 ) -> None:
     """The bound of the relay's verdict begins with the dot."""
     journal.meanwhile = lambda: asyncio.sleep(0.4)
-    assert (await pool.send(mail(), journal)).decisive.code == 250
+    assert (await sent(pool, journal)).decisive.reply.code == 250
 
 
 async def test_a_relay_that_stops_reading_is_not_waited_for_without_end(relay: ScriptedRelay, journal: Journal) -> None:
     settings = WorkerProcessSettings.load({"POSTROOM_SMTP_URL": relay.url})
-    pool = Pool(relay_from(settings), Timeouts(content_s=0.2))
+    pool = Pool(relays_from(settings)[0], Timeouts(content_s=0.2))
     relay.script["BODY"] = [HANG]
     error = await lost(pool, journal, BIG)
     assert (error.phase, journal.calls) == (Phase.DATA, [])
-    assert "did not take the content" in str(error)
+    assert "did not take the content" in error.reply.text
     await pool.close()
 
 
@@ -278,6 +294,6 @@ async def test_a_large_mail_does_not_hold_up_the_others(pool: Pool, relay: Scrip
             longest = max(longest, loop.time() - began)
 
     ticking = asyncio.create_task(ticks())
-    await pool.send(mail(BIG), journal)
+    await sent(pool, journal, mail(BIG))
     ticking.cancel()
     assert longest < 0.5

@@ -24,13 +24,14 @@ class Received:
 class ScriptedRelay:
     """`script` maps a moment to replies, used up one by one, the last one for good; without one it is the usual reply.
 
-    Moments: BANNER EHLO STARTTLS AUTH MAIL RCPT DATA DOT RSET QUIT, and "RCPT <address>" for one recipient. DOT is
-    two replies for each mail: the first takes the mail where it is a 250, the second is said. BODY is in the midst of
-    the content, and LEAVE at once after the reply to that, which have no usual reply.
+    Moments: BANNER EHLO STARTTLS AUTH MAIL RCPT DATA DOT RSET QUIT, and "RCPT <address>" for one recipient. What
+    follows a refusal is out of order, as at any relay; NOBODY is DATA when no recipient was taken. DOT is two replies
+    for each mail: the first takes the mail where it is a 250, the second is said. BODY is in the midst of the content,
+    and LEAVE at once after the reply to that, which have no usual reply.
     """
 
     script: dict[str, list[str]] = field(default_factory=dict)
-    extensions: list[str] = field(default_factory=list)
+    extensions: list[str] = field(default_factory=lambda: ["PIPELINING"])
     tls: ssl.SSLContext | None = None
     received: list[Received] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
@@ -65,7 +66,7 @@ class _Conversation:
         self.relay = relay
         self.reader = reader
         self.writer = writer
-        self.mail = Received("", [], b"")
+        self.mail: Received | None = None
 
     async def say(self, moment: str, usual: str) -> str:
         if self.relay.before_reply is not None:
@@ -107,10 +108,13 @@ class _Conversation:
 
     async def on_mail(self, command: str) -> None:
         path, _, options = command[10:].partition(" ")
-        self.mail = Received(path.strip("<>"), [], b"", options)
-        await self.say("MAIL", "250 2.1.0 ok")
+        reply = await self.say("MAIL", "250 2.1.0 ok")
+        self.mail = Received(path.strip("<>"), [], b"", options) if reply.startswith("250") else None
 
     async def on_rcpt(self, command: str) -> None:
+        if self.mail is None:
+            await self.say("OUT OF ORDER", "503 5.5.1 MAIL first")
+            return
         address = command[8:].strip("<>")
         moment = f"RCPT {address}"
         reply = await self.say(moment if moment in self.relay.script else "RCPT", "250 2.1.5 ok")
@@ -118,7 +122,13 @@ class _Conversation:
             self.mail.recipients.append(address)
 
     async def on_data(self, command: str) -> None:
-        reply = await self.say("DATA", "354 go on")
+        if self.mail is None:
+            await self.say("OUT OF ORDER", "503 5.5.1 MAIL first")
+            return
+        if self.mail.recipients:
+            reply = await self.say("DATA", "354 go on")
+        else:
+            reply = await self.say("NOBODY", "554 5.5.1 No valid recipients")
         if not reply.startswith("354"):
             return
         lines: list[bytes] = []
@@ -140,11 +150,16 @@ class _Conversation:
         self.relay.dots += 1
         if self.relay.before_dot is not None:
             await self.relay.before_dot()
+        mail, self.mail = self.mail, None
+        if not mail.recipients:
+            await self.say("OUT OF ORDER", "554 5.5.1 No valid recipients")
+            return
         if self.relay.reply("DOT", "250").startswith("250"):
-            self.relay.received.append(self.mail)
+            self.relay.received.append(mail)
         await self.say("DOT", "250 2.0.0 queued as 4fXyz")
 
     async def on_rset(self, command: str) -> None:
+        self.mail = None
         await self.say("RSET", "250 2.0.0 ok")
 
     async def on_quit(self, command: str) -> bool:

@@ -1,137 +1,161 @@
 """Connections to one relay, opened, used again and thrown away.
 
 Last in, first out. A connection that had any trouble is not used again. QUIT is said but not waited for: nothing that
-happens after the relay's 250 can change the outcome.
+happens after the relay's answer can change the outcome.
 """
 
 import asyncio
-import socket
-import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
-from aiosmtplib import SMTP, SMTPException, SMTPResponseException
-
-from mailer.jobs import Phase
+from worker.relays.answers import Answer, Lost, Verdicts
+from worker.relays.gate import Gate
+from worker.relays.opening import Opening
 from worker.relays.relay import Relay
+from worker.relays.replies import decide
 from worker.relays.timeouts import Timeouts
-from worker.relays.transaction import Envelope, Journal, Lost, Verdicts, transact
+from worker.relays.transaction import Envelope, Journal, Offers, Transaction
+from worker.relays.transcript import written_down
+from worker.relays.wire import Wire
 
 OPENING_AT_ONCE = 2
 MAILS_EACH = 100
 AGE_S = 300.0
-TEMPORARY = 4
-"""First digit of a reply that may pass (RFC 5321 4.2.1)."""
+TURNS = 2
+"""A mail has a second one at once, on a fresh connection, where the first was at fault and nothing had happened."""
+
+Noted = list[tuple[float, str, bytes | str]]
 
 
 @dataclass(slots=True)
 class _Connection:
-    client: SMTP
+    wire: Wire
+    offers: Offers
     opened_at: float
     used_at: float
     mails: int = 0
 
 
+@dataclass(slots=True)
+class Try:
+    """What came of a mail at one relay. `conversation` and `timings` as in mailer.jobs.Attempt."""
+
+    verdicts: Verdicts
+    conversation: tuple[str, ...] = ()
+    timings: dict[str, int] = field(default_factory=dict)
+
+
 class Pool:
-    """Hands mail to one relay. `close` when done."""
+    """Hands mail to one relay. `share`: how much of its connections to use, 0 to 1. `close` when done."""
 
     def __init__(
-        self, relay: Relay, timeouts: Timeouts | None = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        relay: Relay,
+        timeouts: Timeouts | None = None,
+        *,
+        share: Callable[[], float] = lambda: 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.relay = relay
         self._timeouts = timeouts or Timeouts()
         self._monotonic = monotonic
         self._idle: list[_Connection] = []
         self._sweeper: asyncio.TimerHandle | None = None
-        self._failure: Lost | None = None
+        self._failure: Answer | None = None
         self._failed_at = 0.0
-        self._slots = asyncio.Semaphore(relay.connections)
+        self._gate = Gate(lambda: int(relay.connections * share()))
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
-        self._tls = ssl.create_default_context() if relay.tls != "none" else None
+        self._tls = relay.tls_context()
 
-    async def send(self, envelope: Envelope, journal: Journal) -> Verdicts:
-        """Hand over one mail. Raises Lost when there was no connection, or it broke, and what `journal` raises."""
-        talking = False
-        try:
-            async with asyncio.timeout(self._timeouts.before_content_s) as before_content, self._slots:
-                connection: _Connection | None = None
-                while connection is None:
-                    reused = self._take_idle()
-                    if reused is not None:
-                        talking = True
-                        verdicts = await self._try_reused(reused, envelope, journal, before_content)
-                        if verdicts is not None:
-                            return verdicts
-                    talking = False
-                    connection = await self._open()
-                talking = True
-                verdicts = await self._use(connection, envelope, journal, before_content)
-                self._keep(connection, verdicts)
-                return verdicts
-        except TimeoutError as error:
-            text = f"The content was not asked for within {self._timeouts.before_content_s:g} s"
-            raise Lost(Phase.RCPT if talking else Phase.CONNECT, text) from error
+    async def send(
+        self,
+        envelope: Envelope,
+        journal: Journal,
+        *,
+        critical: bool = False,
+        before_mail: Callable[[], Awaitable[None]] | None = None,
+    ) -> Try:
+        """Hand over one mail. `before_mail` is awaited once a connection is ready. Raises what it and `journal` raise,
+        and Busy where no connection became free in time; all that the relay does is a value."""
+        began, noted, timings = self._monotonic(), list[tuple[float, str, bytes | str]](), dict[str, int]()
+        async with self._gate.passed(critical=critical, within_s=self._timeouts.free_s):
+            verdicts: Verdicts | None = None
+            for turn in range(TURNS):
+                try:
+                    connection = await self._ready(noted, timings, fresh=turn > 0)
+                except Lost as broken:
+                    verdicts = Verdicts.alike(broken.answer, envelope.emails)
+                    break
+                if before_mail is not None and turn == 0:
+                    await before_mail()
+                verdicts = await self._use(connection, envelope, journal, noted, timings)
+                if not all(_is_the_connections_fault(answer) for answer in verdicts.answers.values()):
+                    break
+            assert verdicts is not None  # noqa: S101 - there is a first turn
+            return Try(verdicts, written_down(noted, began), timings)
 
     async def close(self) -> None:
         if self._sweeper is not None:
             self._sweeper.cancel()
         while self._idle:
-            self._part(self._idle.pop().client)
+            self._idle.pop().wire.part()
         await asyncio.sleep(0)  # lets the transports flush their QUIT
 
-    async def _try_reused(
-        self, connection: _Connection, envelope: Envelope, journal: Journal, before_content: asyncio.Timeout
-    ) -> Verdicts | None:
-        """None where it ended at MAIL and may be the connection's fault: relays drop or turn away (4xx) one that is old
-        or was used often. A 5xx there is about the sender, and asking again would not help."""
-        try:
-            verdicts = await self._use(connection, envelope, journal, before_content)
-        except Lost as error:
-            if error.phase is Phase.MAIL:
-                return None
-            raise
-        if verdicts.phase is Phase.MAIL and (verdicts.decisive.code or 0) // 100 == TEMPORARY:
-            self._part(connection.client)
-            return None
-        self._keep(connection, verdicts)
-        return verdicts
+    async def _ready(self, noted: Noted, timings: dict[str, int], *, fresh: bool) -> _Connection:
+        """Raises Lost."""
+        while True:
+            if not fresh and (connection := self._take_idle()) is not None:
+                noted.append((time.monotonic(), "-", f"a connection that carried {connection.mails} mails before"))
+                return connection
+            opened = await self._open(noted, timings, fresh=fresh)
+            if opened is not None:
+                return opened
 
     async def _use(
-        self, connection: _Connection, envelope: Envelope, journal: Journal, before_content: asyncio.Timeout
+        self, connection: _Connection, envelope: Envelope, journal: Journal, noted: Noted, timings: dict[str, int]
     ) -> Verdicts:
+        wire = connection.wire
+        wire.noted = noted
+        transaction = Transaction(
+            wire, connection.offers, envelope, journal, self._timeouts, connection.mails > 0, timings
+        )
         try:
-            return await transact(connection.client, envelope, journal, self._timeouts, before_content)
-        except BaseException:  # a cancelled conversation would pair replies with the wrong commands
-            connection.client.close()
+            verdicts = await transaction.run()
+        except BaseException:  # a conversation that was left would pair replies with the wrong commands
+            wire.abort()
             raise
+        self._keep(connection, clean=verdicts.clean)
+        return verdicts
 
-    def _keep(self, connection: _Connection, verdicts: Verdicts) -> None:
+    def _keep(self, connection: _Connection, *, clean: bool) -> None:
         """For the next mail, unless it is worn or something was wrong."""
-        now = self._monotonic()
+        wire, now = connection.wire, self._monotonic()
         connection.used_at = now
         connection.mails += 1
-        worn = connection.mails >= MAILS_EACH or now - connection.opened_at >= AGE_S
-        if verdicts.clean and not worn:
+        wire.noted = []
+        if not clean:
+            wire.abort()
+        elif connection.mails >= MAILS_EACH or now - connection.opened_at >= AGE_S:
+            wire.part()
+        else:
             self._idle.append(connection)
             if self._sweeper is None:
                 self._sweeper = asyncio.get_running_loop().call_later(self._timeouts.idle_s, self._sweep)
-        else:
-            self._part(connection.client)
 
     def _sweep(self) -> None:
         """Close what has been idle for too long: last in, first out never comes to it by itself."""
         now = self._monotonic()
         for connection in [item for item in self._idle if not self._is_fresh(item, now)]:
             self._idle.remove(connection)
-            self._part(connection.client)
+            connection.wire.part()
         self._sweeper = (
             asyncio.get_running_loop().call_later(self._timeouts.idle_s / 2, self._sweep) if self._idle else None
         )
 
     def _is_fresh(self, connection: _Connection, now: float) -> bool:
         return (
-            connection.client.is_connected
+            not connection.wire.has_spoken
             and now - connection.used_at < self._timeouts.idle_s
             and now - connection.opened_at < AGE_S
         )
@@ -142,75 +166,27 @@ class Pool:
             connection = self._idle.pop()
             if self._is_fresh(connection, now):
                 return connection
-            self._part(connection.client)
+            connection.wire.part()
         return None
 
-    async def _open(self) -> _Connection | None:
+    async def _open(self, noted: Noted, timings: dict[str, int], *, fresh: bool) -> _Connection | None:
         """A new connection. None where one became free meanwhile; a failure is also that of those who waited for it."""
         began_at = self._monotonic()
         async with self._opening:
-            if self._idle:
+            if self._idle and not fresh:
                 return None
             if self._failure is not None and self._failed_at >= began_at:
-                raise Lost(self._failure.phase, str(self._failure), self._failure.reply.code)
+                noted.append((time.monotonic(), "-", f"as for another mail just now: {self._failure.reply.text}"))
+                raise Lost(self._failure)
+            opening = Opening(self.relay, self._tls, self._timeouts, noted=noted, timings=timings)
             try:
-                return await self._connect()
-            except Lost as error:
-                self._failure, self._failed_at = error, self._monotonic()
+                wire, offers = await opening.run()
+            except Lost as broken:
+                self._failure, self._failed_at = broken.answer, self._monotonic()
                 raise
-
-    async def _connect(self) -> _Connection:
-        relay = self.relay
-        client = SMTP(
-            hostname=relay.host,
-            port=relay.port,
-            timeout=self._timeouts.reply_s,
-            use_tls=relay.tls == "implicit",
-            start_tls=relay.tls == "starttls",
-            tls_context=self._tls,
-            local_hostname=_local_hostname(),
-        )
-        try:
-            async with asyncio.timeout(self._timeouts.connect_s):
-                await client.connect()
-                if client.is_ehlo_or_helo_needed:
-                    await client.ehlo()
-                await self._authenticate(client)
-        except SMTPResponseException as error:
-            client.close()
-            raise Lost(Phase.CONNECT, error.message, error.code if error.code > 0 else None) from error
-        except (SMTPException, OSError, ValueError) as error:
-            # ssl.SSLError and TimeoutError are OSErrors; a host that cannot be a name is a ValueError.
-            client.close()
-            text = str(error) or f"Not connected within {self._timeouts.connect_s:g} s"
-            raise Lost(Phase.CONNECT, text) from error
-        except BaseException:
-            client.close()  # aiosmtplib holds its connect lock until then
-            raise
         now = self._monotonic()
-        return _Connection(client, opened_at=now, used_at=now)
-
-    async def _authenticate(self, client: SMTP) -> None:
-        """One mechanism, one try: a wrong password costs one failure, not one for each mechanism."""
-        username, password = self.relay.username, self.relay.password
-        if username is None or password is None:
-            return
-        offered = client.server_auth_methods
-        if "plain" in offered:
-            await client.auth_plain(username, password)
-        elif "login" in offered:
-            await client.auth_login(username, password)
-        else:
-            raise SMTPException(f"the relay offers no AUTH PLAIN or LOGIN (only {', '.join(offered) or 'none'})")
-
-    def _part(self, client: SMTP) -> None:
-        protocol = client.protocol
-        if protocol is not None and client.is_connected:
-            protocol.write(b"QUIT\r\n")
-        client.close()
+        return _Connection(wire, offers, opened_at=now, used_at=now)
 
 
-def _local_hostname() -> str:
-    """What EHLO says. gethostname asks no name server, as getfqdn would."""
-    name = socket.gethostname()
-    return name if name.isascii() and " " not in name and name else "localhost"
+def _is_the_connections_fault(answer: Answer) -> bool:
+    return not answer.is_accepted and decide(answer).then.afresh

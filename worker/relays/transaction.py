@@ -1,30 +1,25 @@
-"""One mail on one open connection: MAIL, RCPT, DATA, content, journal, dot (RFC 5321 3.3).
+"""One mail on one open connection: envelope, content, journal, dot (RFC 5321 3.3, RFC 2920).
 
-Each recipient's reply is kept apart, and so is where the conversation broke off: before the final dot nothing has
+Each recipient's answer is kept apart, and so is where the conversation broke off: before the final dot nothing has
 happened, after it the relay may have the mail.
 """
 
 import asyncio
-import contextlib
-import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import cast
-
-from aiosmtplib import SMTP, SMTPException, SMTPResponse
-from aiosmtplib.protocol import SMTPProtocol
+from dataclasses import dataclass, field, replace
 
 from mailer.addresses import Address
-from mailer.jobs import Phase, RecipientStatus, Reply
-from worker.relays.replies import reply_of, status_after
+from mailer.jobs import Phase, Reply
+from worker.relays.answers import Answer, Kind, Lost, Verdicts, lost, reply_of
+from worker.relays.parsing import RawReply
 from worker.relays.timeouts import Timeouts
+from worker.relays.wire import CHUNK, Wire
 
 GO_AHEAD = 354
-ACCEPTED = 2
-"""First digit of a positive verdict (RFC 5321 4.2.1)."""
-REFUSALS = frozenset({4, 5})
-_LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
-"""RFC 5321 4.5.2: a line that begins with a dot gets a second one."""
+BAD_SEQUENCE = 503
+POSITIVE, INTERMEDIATE, PERMANENT = 2, 3, 5
+"""First digits of replies (RFC 5321 4.2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,184 +30,221 @@ class Envelope:
 
     @property
     def needs_smtputf8(self) -> bool:
+        """RFC 6531. The composed content is ASCII but where its header names such an address."""
         return any(address.needs_smtputf8 for address in (self.sender, *self.recipients)) or not self.content.isascii()
 
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """The relay's replies: `decisive` tells how it ended and where; `replies` has one for each recipient's email."""
-
-    phase: Phase
-    decisive: Reply
-    replies: Mapping[str, Reply]
-    clean: bool
-    """The connection can take another mail as it is."""
+    @property
+    def emails(self) -> tuple[str, ...]:
+        return tuple(address.email for address in self.recipients)
 
 
 Journal = Callable[[Mapping[str, Reply]], Awaitable[None]]
 """Called once the content has drained, with each recipient's reply. It raises where no final dot may be written."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """The verdict on the content: on DATA, early (then the connection is out of step), or after the final dot."""
+@dataclass(slots=True)
+class Offers:
+    """What the relay's EHLO said, as far as it matters to a mail. `size`: octets at most, 0 where it did not say."""
 
-    phase: Phase
-    reply: Reply
-    in_step: bool
-
-
-class Lost(Exception):
-    """The conversation broke off in `phase`; `code` is the relay's, where it said something. Before the final dot the
-    relay discards the mail (RFC 5321 3.3); in Phase.DOT nobody knows."""
-
-    def __init__(self, phase: Phase, text: str, code: int | None = None) -> None:
-        super().__init__(text)
-        self.phase = phase
-        self.reply = reply_of(code, text)
+    pipelining: bool = False
+    eightbitmime: bool = False
+    smtputf8: bool = False
+    size: int | None = None
 
 
-async def transact(
-    client: SMTP, envelope: Envelope, journal: Journal, timeouts: Timeouts, before_content: asyncio.Timeout
-) -> Verdicts:
-    """Hand over one mail. Raises Lost when the connection breaks, and what `journal` raises; a refusal is a value.
+@dataclass(slots=True)
+class Transaction:
+    """`run` it once. `timings`: milliseconds by part. Raises what `journal` raises; then, and where the verdicts are
+    not clean, the connection has to be aborted."""
 
-    `before_content` is the caller's deadline; it is lifted where the content begins, which has its own. After an
-    exception the connection has to be aborted.
-    """
-    options: tuple[bytes, ...] = ()
-    if envelope.needs_smtputf8:
-        if not client.supports_extension("smtputf8"):
-            reply = Reply(553, "An address needs SMTPUTF8, which this relay does not offer.", "5.6.7")
-            return _all(Phase.MAIL, reply, envelope, clean=True)
-        options = (b"BODY=8BITMIME", b"SMTPUTF8")
-    mail = await _command(client, timeouts.command_s, Phase.MAIL, b"MAIL", b"FROM:" + _path(envelope.sender), *options)
-    if not _accepted(mail):
-        return _all(Phase.MAIL, mail, envelope, clean=await _reset(client, timeouts))
-    replies = {
-        address.email: await _command(client, timeouts.command_s, Phase.RCPT, b"RCPT", b"TO:" + _path(address))
-        for address in envelope.recipients
-    }
-    refusals = [reply for reply in replies.values() if not _accepted(reply)]
-    if len(refusals) == len(replies):
-        return Verdicts(Phase.RCPT, refusals[0], replies, clean=await _reset(client, timeouts))
-    data = await _data(client, envelope.content, lambda: journal(replies), timeouts, before_content)
-    verdicts = {email: data.reply if _accepted(reply) else reply for email, reply in replies.items()}
-    accepted = _accepted(data.reply)
-    clean = accepted or (data.in_step and await _reset(client, timeouts))
-    if refusals and accepted:
-        return Verdicts(Phase.RCPT, refusals[0], verdicts, clean)
-    return Verdicts(data.phase, data.reply, verdicts, clean)
+    wire: Wire
+    offers: Offers
+    envelope: Envelope
+    journal: Journal
+    timeouts: Timeouts
+    reused: bool = False
+    timings: dict[str, int] = field(default_factory=dict)
+    _began: float = 0.0
+    _answers: dict[str, Answer] = field(default_factory=dict)
+
+    async def run(self) -> Verdicts:
+        if (unsuited := self._unsuited()) is not None:
+            return Verdicts.alike(unsuited, self.envelope.emails, clean=True)
+        self._began = time.monotonic()
+        deadline = asyncio.get_running_loop().time() + self.timeouts.envelope_s
+        try:
+            go_ahead = await self._envelope(deadline)
+        except Lost as broken:
+            return self._broken_off(broken.answer)
+        finally:
+            self._clock("envelope")
+        return await self._after_envelope(go_ahead)
+
+    def _unsuited(self) -> Answer | None:
+        """What this relay cannot take is not offered to it."""
+        size, offered = len(self.envelope.content), self.offers.size
+        if offered and size > offered:
+            text = f"The mail has {size:,} octets, the relay takes {offered:,}."
+            return Answer(Phase.MAIL, Kind.TOO_LARGE, Reply(None, text, "5.3.4"))
+        if self.envelope.needs_smtputf8 and not self.offers.smtputf8:
+            text = "An address needs SMTPUTF8, which this relay does not offer."
+            return Answer(Phase.MAIL, Kind.NO_SMTPUTF8, Reply(None, text, "5.6.7"))
+        return None
+
+    async def _envelope(self, deadline: float) -> Answer:
+        """MAIL, each RCPT and DATA: in one go where the relay offers PIPELINING. The answer to the last of them that
+        there was a reason to say. Raises Lost."""
+        recipients = self.envelope.recipients
+        mail, data = self._mail_command(), b"DATA\r\n"
+        rcpts = [b"RCPT TO:" + _path(address) + b"\r\n" for address in recipients]
+        if self.offers.pipelining:
+            self._say(b"".join((mail, *rcpts, data)), lines=len(rcpts) + 2)
+        answer = await self._command(mail, Phase.MAIL, deadline)
+        refused = not answer.is_positive
+        if refused:
+            self._answers = dict.fromkeys(self.envelope.emails, answer)
+            if not self.offers.pipelining:
+                return answer
+        for address, command in zip(recipients, rcpts, strict=True):
+            heard = await self._command(command, Phase.RCPT, deadline, echo=refused)
+            if not refused:
+                self._answers[address.email] = heard
+        takers = self._takers()
+        if not takers and not self.offers.pipelining:
+            return answer
+        return await self._command(data, Phase.DATA, deadline, echo=not takers)
+
+    async def _command(self, command: bytes, phase: Phase, deadline: float, *, echo: bool = False) -> Answer:
+        """`echo`: a refusal came before, which those that follow may repeat as a bad sequence. Raises Lost."""
+        if not self.offers.pipelining:
+            self._say(command)
+        left_s = deadline - asyncio.get_running_loop().time()
+        raw = await self.wire.reply(phase, max(0.0, min(self.timeouts.command_s, left_s)))
+        wanted = INTERMEDIATE if phase is Phase.DATA else POSITIVE
+        fits = raw.code // 100 == wanted or raw.code // 100 > INTERMEDIATE
+        if not fits or (raw.code == BAD_SEQUENCE and not echo):
+            raise lost(phase, Kind.OUT_OF_STEP, f"Out of step: {raw.code} {raw.text}", raw.code)
+        return Answer(phase, Kind.REPLY, reply_of(raw.code, raw.text), self.reused)
+
+    def _takers(self) -> list[str]:
+        return [email for email, answer in self._answers.items() if answer.is_positive]
+
+    def _broken_off(self, why: Answer) -> Verdicts:
+        """What was refused before stays so; for all others nothing has happened."""
+        answer = replace(why, reused=self.reused)
+        refused = {email: known for email, known in self._answers.items() if not known.is_positive}
+        answers = {email: refused.get(email, answer) for email in self.envelope.emails}
+        all_refused = len(refused) == len(answers)
+        return Verdicts(next(iter(refused.values())) if all_refused else answer, answers)
+
+    async def _after_envelope(self, last: Answer) -> Verdicts:
+        """`last`: the answer to the last command of the envelope."""
+        takers = self._takers()
+        asked_for = last.phase is Phase.DATA and last.reply.code == GO_AHEAD
+        if takers and asked_for:
+            return await self._content_and_dot(takers)
+        if takers:
+            return self._concluded(last, takers, clean=await self._reset(last))
+        decisive = next(iter(self._answers.values()))
+        in_step = not asked_for or await self._lone_dot()
+        return Verdicts(decisive, self._answers, clean=in_step and await self._reset(decisive))
+
+    async def _content_and_dot(self, takers: list[str]) -> Verdicts:
+        replies = {email: answer.reply for email, answer in self._answers.items()}
+        try:
+            await self._content()
+            self._clock("content")
+            if not self.wire.has_spoken:
+                await self.journal(replies)
+                self._clock("journal")
+            if self.wire.has_spoken:
+                return self._concluded(await self._early(), takers, clean=False)
+        except Lost as broken:
+            return self._concluded(broken.answer, takers, clean=False)
+        try:
+            self.wire.say(b".\r\n")
+            verdict = self._verdict(await self.wire.reply(Phase.DOT, self.timeouts.verdict_s))
+        except Lost as broken:
+            verdict = broken.answer
+        finally:
+            self._clock("dot")
+        in_step = verdict.is_positive or (verdict.kind is Kind.REPLY and await self._reset(verdict))
+        return self._concluded(verdict, takers, clean=in_step)
+
+    def _concluded(self, verdict: Answer, takers: list[str], *, clean: bool) -> Verdicts:
+        """For those whom the relay had taken; the others have theirs already."""
+        answers = {**self._answers, **dict.fromkeys(takers, verdict)}
+        refused = next((answer for answer in answers.values() if answer.phase is Phase.RCPT), None)
+        decisive = refused if refused is not None and verdict.is_accepted else verdict
+        return Verdicts(decisive, answers, clean and not self.wire.has_spoken)
+
+    async def _content(self) -> None:
+        """In pieces, each once the one before has drained, until the relay speaks. Raises Lost."""
+        content, deadline = self.envelope.content, asyncio.get_running_loop().time() + self.timeouts.content_s
+        self.wire.noted.append((time.monotonic(), ">", f"[{len(content):,} octets of content]"))
+        at_line_start = True
+        for start in range(0, len(content), CHUNK):
+            piece = content[start : start + CHUNK]
+            stuffed = piece.replace(b"\n.", b"\n..")  # RFC 5321 4.5.2: a line that begins with a dot gets a second one
+            if at_line_start and piece.startswith(b"."):
+                stuffed = b"." + stuffed
+            at_line_start = piece.endswith(b"\n")
+            self.wire.put(stuffed)
+            await self.wire.drain(Phase.DATA, self.timeouts.stall_s, deadline)
+            if self.wire.has_spoken:
+                return
+        if not content.endswith(b"\r\n"):
+            self.wire.put(b"\r\n")
+            await self.wire.drain(Phase.DATA, self.timeouts.stall_s, deadline)
+
+    async def _early(self) -> Answer:
+        """What the relay said before the final dot: a refusal, or it is out of step. Raises Lost."""
+        raw = await self.wire.reply(Phase.DATA, self.timeouts.reset_s)  # at once, but for a line that is being closed
+        kind = Kind.REPLY if raw.code // 100 > INTERMEDIATE else Kind.OUT_OF_STEP
+        return Answer(Phase.DATA, kind, reply_of(raw.code, raw.text))
+
+    def _verdict(self, raw: RawReply) -> Answer:
+        kind = Kind.OUT_OF_STEP if raw.code // 100 == INTERMEDIATE else Kind.REPLY
+        return Answer(Phase.DOT, kind, reply_of(raw.code, raw.text))
+
+    async def _lone_dot(self) -> bool:
+        """The relay asks for content though nobody is left to get it: it gets none."""
+        self.wire.say(b".\r\n")
+        return await self._hear() is not None
+
+    async def _reset(self, refusal: Answer) -> bool:
+        """After a refusal. Whether it worked never changes the outcome, only whether the connection is used again."""
+        if refusal.reply.code == 421 or not self.wire.is_open:  # noqa: PLR2004 - the relay is closing: RFC 5321 3.8
+            return False
+        self.wire.say(b"RSET\r\n")
+        return await self._hear() == 250  # noqa: PLR2004 - RFC 5321 4.1.1.5
+
+    async def _hear(self) -> int | None:
+        try:
+            return (await self.wire.reply(Phase.DOT, self.timeouts.reset_s)).code
+        except Lost:
+            return None
+
+    def _mail_command(self) -> bytes:
+        words = [b"MAIL FROM:" + _path(self.envelope.sender)]
+        if self.offers.size is not None:
+            words.append(b"SIZE=%d" % len(self.envelope.content))
+        if self.offers.eightbitmime and (self.envelope.needs_smtputf8 or not self.envelope.content.isascii()):
+            words.append(b"BODY=8BITMIME")
+        if self.envelope.needs_smtputf8:
+            words.append(b"SMTPUTF8")
+        return b" ".join(words) + b"\r\n"
+
+    def _say(self, commands: bytes, lines: int = 1) -> None:
+        if commands.count(b"\n") != lines or commands.count(b"\r") != lines:
+            raise ValueError("An address with a line break")
+        self.wire.say(commands)
+
+    def _clock(self, part: str) -> None:
+        now = time.monotonic()
+        self.timings[part] = round((now - self._began) * 1000)
+        self._began = now
 
 
 def _path(address: Address) -> bytes:
     return f"<{address.email}>".encode()
-
-
-def _accepted(reply: Reply) -> bool:
-    return reply.code is not None and reply.code // 100 == ACCEPTED
-
-
-def _all(phase: Phase, reply: Reply, envelope: Envelope, *, clean: bool) -> Verdicts:
-    return Verdicts(phase, reply, {address.email: reply for address in envelope.recipients}, clean)
-
-
-async def _command(client: SMTP, timeout_s: float, phase: Phase, *words: bytes) -> Reply:
-    try:
-        response = await client.execute_command(*words, timeout=timeout_s)
-    except (SMTPException, OSError) as error:
-        raise Lost(phase, str(error) or type(error).__name__) from error
-    return reply_of(response.code, response.message)
-
-
-async def _data(
-    client: SMTP,
-    content: bytes,
-    journal: Callable[[], Awaitable[None]],
-    timeouts: Timeouts,
-    before_content: asyncio.Timeout,
-) -> _Content:
-    go_ahead = await _command(client, timeouts.command_s, Phase.DATA, b"DATA")
-    if go_ahead.code != GO_AHEAD:
-        if status_after(go_ahead.code) is RecipientStatus.SENT:
-            raise Lost(Phase.DATA, f"Out of step: DATA was answered with {go_ahead.code} {go_ahead.text}")
-        return _Content(Phase.DATA, go_ahead, in_step=True)
-    protocol = client.protocol
-    if protocol is None:
-        raise Lost(Phase.DATA, "The connection was lost before the content.")
-    if before_content.expired():  # in the same turn as the go-ahead
-        raise Lost(Phase.DATA, "The content was asked for too late.")
-    before_content.reschedule(None)
-    # Asked for before there is anything to answer: a relay that hangs up or refuses in the middle is heard at once.
-    answer = asyncio.create_task(protocol.read_response())
-    try:
-        await _drained(protocol, _LEADING_DOT.sub(b"..", content), answer, timeouts.content_s)
-        if not answer.done():
-            await journal()
-        if answer.done():
-            return _Content(Phase.DATA, _early(answer), in_step=False)
-        return _Content(Phase.DOT, await _after_dot(protocol, answer, timeouts.verdict_s), in_step=True)
-    finally:
-        answer.cancel()
-        with contextlib.suppress(asyncio.CancelledError, SMTPException, OSError):
-            await answer
-
-
-async def _drained(protocol: SMTPProtocol, content: bytes, answer: asyncio.Task[SMTPResponse], within_s: float) -> None:
-    """Write the content, until all of it is with the operating system, or the relay answers before its end."""
-    transport = cast(asyncio.WriteTransport, protocol.transport)
-    draining: asyncio.Task[None] | None = None
-    try:
-        transport.set_write_buffer_limits(high=0)  # so that draining ends with an empty buffer, not a low one
-        protocol.write(content)
-        draining = asyncio.create_task(protocol._drain_helper())  # noqa: SLF001 - what asyncio's StreamWriter calls
-        await asyncio.wait({draining, answer}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-        if answer.done():
-            return  # what the relay said counts, though it hung up after it
-        if draining.done():
-            draining.result()
-        else:
-            raise Lost(Phase.DATA, f"The relay did not take the content within {within_s:g} s")
-    except (SMTPException, OSError) as error:
-        raise Lost(Phase.DATA, str(error) or type(error).__name__) from error
-    finally:
-        if draining is not None and not draining.cancel():
-            draining.exception()  # looked at: of a line that broke, the answer tells
-
-
-def _early(answer: asyncio.Task[SMTPResponse]) -> Reply:
-    """What the relay said before the final dot: a refusal, or it is out of step."""
-    try:
-        response = answer.result()
-    except (SMTPException, OSError) as error:
-        raise Lost(Phase.DATA, str(error) or type(error).__name__) from error
-    if response.code // 100 not in REFUSALS:
-        raise Lost(Phase.DATA, f"Out of step: {response.code} {response.message} before the end of the content")
-    return reply_of(response.code, response.message)
-
-
-async def _after_dot(protocol: SMTPProtocol, answer: asyncio.Task[SMTPResponse], within_s: float) -> Reply:
-    """Write the dot, and read the relay's verdict. Raises Lost in Phase.DOT where none comes that can be understood."""
-    try:
-        protocol.write(b".\r\n")
-    except SMTPException as error:  # the connection was closed before: no dot went out
-        raise Lost(Phase.DATA, str(error)) from error
-    try:
-        async with asyncio.timeout(within_s):
-            response = await asyncio.shield(answer)
-    except TimeoutError as error:
-        raise Lost(Phase.DOT, f"No answer to the final dot within {within_s:g} s") from error
-    except (SMTPException, OSError) as error:
-        raise Lost(Phase.DOT, str(error) or type(error).__name__) from error
-    if response.code // 100 not in {ACCEPTED, *REFUSALS}:
-        raise Lost(Phase.DOT, f"The final dot was answered with {response.code} {response.message}")
-    return reply_of(response.code, response.message)
-
-
-async def _reset(client: SMTP, timeouts: Timeouts) -> bool:
-    """After a refusal. Whether it worked never changes the outcome, only whether the connection is used again."""
-    try:
-        response = await client.execute_command(b"RSET", timeout=timeouts.reset_s)
-    except (SMTPException, OSError):
-        return False
-    return response.code == 250  # noqa: PLR2004 - RFC 5321 4.1.1.5

@@ -4,8 +4,8 @@
 -- KEYS  quarantine queue; then for each run: record, payload, frozen, attempts, in-progress, blob, queue it was claimed
 --       from, queue of its stream
 -- ARGV  attempts kept; then for each run: job id, run, new status, statuses it may be reached from ("a,b,"),
---       "1" if it counts though the lease was lost else "0", attempt (JSON) or "", due time of the next attempt (ms) or
---       "" where the job rests, retention of record and of payload (ms, "" unless it rests), number of strings that
+--       "1" if it counts though the lease was lost else "0", number of attempts that follow, attempts (JSON), due time of
+--       the next attempt (ms) or "" where the job rests, retention of record and of payload (ms, "" unless it rests), number of strings that
 --       follow, field, value, ...
 -- Returns for each run {"finished"}, {"gone"}, or {"stale", status} when the job is another run's by now.
 --
@@ -19,7 +19,10 @@ local attempts_kept = tonumber(arg())
 local function finish(k)
     local record, payload, frozen, attempts = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
     local in_progress, blob, claimed_from, queue = KEYS[k + 4], KEYS[k + 5], KEYS[k + 6], KEYS[k + 7]
-    local id, run, status, from, counts, attempt, again = arg(), arg(), arg(), arg(), arg(), arg(), arg()
+    local id, run, status, from, counts = arg(), arg(), arg(), arg(), arg()
+    local made = {}
+    for i = 1, tonumber(arg()) do made[i] = arg() end
+    local again = arg()
     local record_ms, payload_ms, strings = arg(), arg(), tonumber(arg())
     local fields = {}
     for i = 1, strings do fields[i] = arg() end
@@ -38,8 +41,8 @@ local function finish(k)
     redis.call('DEL', in_progress)
     redis.call('ZREM', claimed_from, id)
     redis.call('ZREM', KEYS[1], id) -- where it was put since, if the lease was lost
-    if attempt ~= '' then
-        redis.call('RPUSH', attempts, attempt)
+    if #made > 0 then
+        redis.call('RPUSH', attempts, unpack(made))
         redis.call('LTRIM', attempts, -attempts_kept, -1)
     end
     if again ~= '' then

@@ -7,7 +7,7 @@
 -- Returns for each mail "go", "lost" (another run has the job, or it is gone), "expired", or the status it has by now.
 --
 -- This one check settles every race: with another run, with a control, with the author's time. A repeated call (its
--- reply was lost) finds its own mark: go. Runs under OOM: a mail that is half sent must not wait for memory.
+-- reply was lost) finds its own mark: go. A mail that one relay refused after its dot may have another mark, for the next. Runs under OOM: a mail that is half sent must not wait for memory.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -17,7 +17,7 @@ local function verdict(record, in_progress, frozen, queue, id, run, mark, recipi
     local known = redis.call('HMGET', record, 'status', 'run', 'expires_at', 'journal')
     local status, expires_at = known[1], tonumber(known[3] or '')
     if not status or known[2] ~= run then return 'lost' end
-    if known[4] then return 'go' end
+    if known[4] == mark then return 'go' end
     if not string.find(open, status .. ',', 1, true) then return status end
     if expires_at and expires_at <= now then return 'expired' end
     redis.call('SET', in_progress, run, 'PX', lease)

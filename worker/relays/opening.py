@@ -1,0 +1,221 @@
+"""From a relay's name to a connection that is ready for mail: addresses, TCP, banner, EHLO, TLS, AUTH, by aiosmtplib.
+
+The trap: its exceptions do not tell a permanent trouble from one that passes, so each step is tried, named and
+translated by itself. What a step raises beside Lost is a defect.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from aiohappyeyeballs import AddrInfoType, remove_addr_infos, start_connection
+from aiosmtplib import (
+    SMTP,
+    SMTPException,
+    SMTPResponse,
+    SMTPResponseException,
+    SMTPServerDisconnected,
+    SMTPTimeoutError,
+)
+
+from mailer.jobs import Phase
+from worker.relays.answers import Kind, Lost, lost
+from worker.relays.relay import Relay
+from worker.relays.timeouts import Timeouts
+from worker.relays.transaction import Offers
+from worker.relays.wire import Wire, as_transport
+
+HAPPY_EYEBALLS_S = 0.25
+"""How long the next address waits for the one before (RFC 8305 5)."""
+NAME_DOES_NOT_EXIST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+NEXT_ADDRESS = frozenset({Phase.BANNER, Phase.EHLO})
+"""Where the trouble may be this one machine's, and another address of the relay another machine."""
+
+Resolve = Callable[[str, int], Awaitable[Sequence[AddrInfoType]]]
+
+
+async def resolve(host: str, port: int) -> Sequence[AddrInfoType]:
+    """All addresses of a host. Raises socket.gaierror."""
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+@dataclass(slots=True)
+class Opening:
+    """One way to a ready connection; `run` it once. Raises Lost. `noted` and `timings` are there whatever came of it:
+    monotonic time, "<", ">" or "-" and what was said; milliseconds by phase."""
+
+    relay: Relay
+    tls: ssl.SSLContext | None
+    timeouts: Timeouts
+    resolve: Resolve = resolve
+    noted: list[tuple[float, str, bytes | str]] = field(default_factory=list)
+    timings: dict[str, int] = field(default_factory=dict)
+
+    async def run(self) -> tuple[Wire, Offers]:
+        phase = Phase.CONNECT
+        try:
+            async with asyncio.timeout(self.timeouts.connect_s):
+                addresses = await self._addresses()
+                while True:
+                    try:
+                        return await self._at_one_of(addresses)
+                    except Lost as broken:
+                        phase = broken.answer.phase
+                        if phase not in NEXT_ADDRESS or broken.answer.kind is Kind.REPLY or not addresses:
+                            raise
+        except TimeoutError as error:
+            raise lost(phase, Kind.SILENT, f"Not ready for mail within {self.timeouts.connect_s:g} s") from error
+
+    async def _addresses(self) -> list[AddrInfoType]:
+        with self._step(Phase.CONNECT):
+            try:
+                return list(await self.resolve(self.relay.host, self.relay.port))
+            except socket.gaierror as error:
+                kind = Kind.NO_NAME if error.errno in NAME_DOES_NOT_EXIST else Kind.NAME_SERVER
+                text = f"{self.relay.host} cannot be resolved: {error.strerror or error}"
+                raise lost(Phase.CONNECT, kind, text) from error
+            except UnicodeError as error:
+                raise lost(Phase.CONNECT, Kind.NO_NAME, f"{self.relay.host} is no host name") from error
+
+    async def _at_one_of(self, addresses: list[AddrInfoType]) -> tuple[Wire, Offers]:
+        """The address that is tried leaves the list."""
+        sock = await self._tcp(addresses)
+        client = SMTP(
+            hostname=self.relay.host,
+            sock=sock,
+            use_tls=self.relay.tls == "implicit",
+            start_tls=False,  # said here, after EHLO, so that its troubles can be told apart
+            tls_context=self.tls,
+            local_hostname=local_hostname(),
+        )
+        try:
+            await self._banner(client)
+            await self._ehlo(client)
+            if self.relay.tls == "starttls":
+                await self._starttls(client)
+                await self._ehlo(client)
+            await self._authenticate(client)
+        except BaseException:
+            client.close()  # aiosmtplib holds its connect lock until then
+            sock.close()
+            raise
+        return self._taken_over(client)
+
+    async def _tcp(self, addresses: list[AddrInfoType]) -> socket.socket:
+        with self._step(Phase.CONNECT):
+            try:
+                async with asyncio.timeout(self.timeouts.tcp_s):
+                    sock = await start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
+            except TimeoutError as error:
+                text = f"{self.relay.host}:{self.relay.port} did not answer within {self.timeouts.tcp_s:g} s"
+                raise lost(Phase.CONNECT, Kind.UNREACHABLE, text) from error
+            except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some
+                raise lost(Phase.CONNECT, Kind.UNREACHABLE, str(error)) from error
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            peer = sock.getpeername()
+            remove_addr_infos(addresses, peer)
+            self._note("-", f"connected to {peer[0]} port {peer[1]}")
+            return sock
+
+    async def _banner(self, client: SMTP) -> None:
+        """And before it the handshake, where TLS begins at once."""
+        with self._step(Phase.BANNER), self._translated(Phase.BANNER, in_tls=self.relay.tls == "implicit"):
+            self._heard(await client.connect(timeout=self.timeouts.banner_s))
+
+    async def _ehlo(self, client: SMTP) -> None:
+        with self._step(Phase.EHLO), self._translated(Phase.EHLO):
+            self._note(">", f"EHLO {client.local_hostname}")
+            self._heard(await client.ehlo(timeout=self.timeouts.ehlo_s))
+
+    async def _starttls(self, client: SMTP) -> None:
+        with self._step(Phase.TLS):
+            if not client.supports_extension("starttls"):
+                raise lost(Phase.TLS, Kind.NO_STARTTLS, "The relay does not offer STARTTLS, which is required.")
+            with self._translated(Phase.TLS, in_tls=True):
+                self._note(">", "STARTTLS")
+                self._heard(await client.starttls(timeout=self.timeouts.tls_s))
+
+    async def _authenticate(self, client: SMTP) -> None:
+        """One mechanism, one try: a wrong password costs one failure, not one for each mechanism."""
+        username, password = self.relay.username, self.relay.password
+        if username is None or password is None:
+            return
+        offered = client.server_auth_methods
+        with self._step(Phase.AUTH), self._translated(Phase.AUTH):
+            if "plain" in offered:
+                self._note(">", "AUTH PLAIN ***")
+                self._heard(await client.auth_plain(username, password, timeout=self.timeouts.auth_s))
+            elif "login" in offered:
+                self._note(">", "AUTH LOGIN ***")
+                self._heard(await client.auth_login(username, password, timeout=self.timeouts.auth_s))
+            else:
+                text = f"The relay offers no AUTH PLAIN or LOGIN (only {', '.join(offered) or 'none'})."
+                raise lost(Phase.AUTH, Kind.NO_AUTH, text)
+
+    def _taken_over(self, client: SMTP) -> tuple[Wire, Offers]:
+        """aiosmtplib's part is over: the connection is ours from here on."""
+        if client.transport is None:
+            raise lost(Phase.EHLO, Kind.DROPPED, "The relay closed the connection")
+        wire, extensions = Wire(), client.esmtp_extensions
+        size = extensions.get("size")
+        wire.adopt(as_transport(client.transport))
+        return wire, Offers(
+            pipelining="pipelining" in extensions,
+            eightbitmime="8bitmime" in extensions,
+            smtputf8="smtputf8" in extensions,
+            size=None if size is None else int(size) if size.isdecimal() else 0,
+        )
+
+    @contextlib.contextmanager
+    def _translated(self, phase: Phase, *, in_tls: bool = False) -> Iterator[None]:
+        """What aiosmtplib, ssl and the system say, in our words."""
+        try:
+            yield
+        except SMTPResponseException as error:
+            if error.code <= 0:  # what it could not read
+                raise lost(phase, Kind.OUT_OF_STEP, error.message) from error
+            self._note("<", f"{error.code} {error.message}")
+            raise lost(phase, Kind.REPLY, error.message, error.code) from error
+        except SMTPTimeoutError as error:
+            raise lost(phase, Kind.SILENT, str(error)) from error
+        except (SMTPException, OSError, ValueError) as error:
+            cause = error.__cause__ or error
+            if in_tls and isinstance(cause, ssl.SSLError | ssl.CertificateError):
+                raise _tls_trouble(cause) from error
+            text = str(error) or type(error).__name__
+            dropped = isinstance(error, SMTPServerDisconnected | OSError)
+            raise lost(phase, Kind.DROPPED if dropped else Kind.OUT_OF_STEP, text) from error
+
+    @contextlib.contextmanager
+    def _step(self, phase: Phase) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        except Lost as broken:
+            if broken.answer.kind is not Kind.REPLY:
+                self._note("-", str(broken))
+            raise
+        finally:
+            self.timings[phase.value] = self.timings.get(phase.value, 0) + round((time.monotonic() - began) * 1000)
+
+    def _heard(self, response: SMTPResponse) -> None:
+        self._note("<", f"{response.code} {response.message}")
+
+    def _note(self, direction: str, text: str) -> None:
+        self.noted.append((time.monotonic(), direction, text))
+
+
+def _tls_trouble(error: BaseException) -> Lost:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return lost(Phase.TLS, Kind.CERTIFICATE, f"The relay's certificate is not valid: {error.verify_message}")
+    return lost(Phase.TLS, Kind.HANDSHAKE, f"TLS did not come about: {error}")
+
+
+def local_hostname() -> str:
+    """What EHLO says. gethostname asks no name server, as getfqdn would."""
+    name = socket.gethostname()
+    return name if name.isascii() and " " not in name and name else "localhost"

@@ -1,0 +1,41 @@
+"""Words of relays that say more than their codes, as patterns over the enhanced code and the text of a reply."""
+
+import re
+
+
+def _words(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
+QUOTA = _words(
+    r"\b5\.4\.5\b|\b(daily|monthly|hourly|24.hour)\b.{0,40}\b(quota|limit)|\b(quota|limit)\b.{0,30}\b(daily|per day)\b"
+    r"|\bsending (quota|limit)\b"
+)
+"""The relay's own, for all that we send. A mailbox has one too: see MAILBOX_FULL."""
+MAILBOX_FULL = _words(r"\b[45]\.2\.2\b|mailbox (is )?full|over ?quota|quota exceeded|insufficient (mailbox )?storage")
+THROTTLED = _words(
+    r"throttl|rate[ -]?limit|(sending|message|maximum) rate|too (many|much) (messages|mails?|connections|requests)"
+    r"|too fast|slow down"
+)
+GREYLISTED = _words(r"gr[ae]y-?\s?list")
+COME_BACK = _words(
+    r"gr[ae]y-?\s?list|try (again )?(later|in \d|after)|retry (later|in|after|time)|too soon|early retry"
+)
+"""At a recipient it mostly is greylisting, by another name."""
+RELAYING_DENIED = _words(
+    r"relay(ing)?( access)? (is )?(denied|not (permitted|allowed)|prohibited)"
+    r"|(unable|not permitted|not allowed) to relay|(authentication|auth) (is )?required|not authenticated"
+)
+BLOCKLISTED = _words(
+    r"block ?list|black ?list|\bdnsbl\b|\brbl\b|spamhaus|spamcop|barracuda|blocked using"
+    r"|(poor|bad|low) (\w+ )?reputation"
+)
+NEEDS_SMTPUTF8 = _words(r"\b[45]\.6\.7\b|smtputf8")
+TOO_MANY_RECIPIENTS = _words(r"\b[45]\.5\.3\b|too many recipients")
+
+QUEUE_IDS = (
+    _words(r"queued as ([0-9A-Za-z]{5,40})\b"),  # Postfix and its like
+    _words(r"\bid=([0-9A-Za-z-]{6,40})"),  # Exim
+    _words(r"^<?([^\s<>]{6,80})>? (?:Message accepted for delivery|\[InternalId=)"),  # Sendmail, OpenSMTPD, Exchange
+    _words(r"^ok:? ([0-9a-f-]{20,80})$"),  # Amazon SES
+)

@@ -1,0 +1,24 @@
+"""A conversation as an attempt's record keeps it: a line for each thing said, bounded. Pure."""
+
+from collections.abc import Sequence
+
+MOST_LINES = 80
+FIRST_LINES = 50
+MOST_CHARS = 400
+
+
+def written_down(noted: Sequence[tuple[float, str, bytes | str]], began: float) -> tuple[str, ...]:
+    """`noted`: monotonic time, direction, what was said; `began`: when the attempt did. See mailer.jobs.Attempt."""
+    lines = [
+        f"{round((at - began) * 1000)} {direction} {line}" for at, direction, said in noted for line in _lines(said)
+    ]
+    if len(lines) <= MOST_LINES:
+        return tuple(lines)
+    left_out = len(lines) - MOST_LINES
+    last = lines[FIRST_LINES - MOST_LINES :]
+    return (*lines[:FIRST_LINES], f"{last[0].split(' ')[0]} - {left_out} lines left out", *last)
+
+
+def _lines(said: bytes | str) -> list[str]:
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+    return [line[:MOST_CHARS].rstrip() for line in text.splitlines()]
