@@ -4,20 +4,30 @@ Times are milliseconds by the queue server's clock. The trap: nothing of a relay
 fingerprint of a few bits.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from mailer.jobs import Phase, Reply
+
+SPARE = 1.05
 
 
 class OpenedBy(StrEnum):
     """Why a breaker is open: how long for, and what closes it, depends on it."""
 
-    CONNECTION = "connection"  # no name, no connection, no banner or handshake, time after time
+    CONNECTION = "connection"  # no connection, no banner or handshake, time after time
     REFUSED = "refused"  # a banner of 5xx, or a name that does not exist: at once
     CERTIFICATE = "certificate"  # TLS is not as the settings ask for it: at once
     CREDENTIALS = "credentials"  # user and password were refused: at once, and until they change
     QUOTA = "quota"  # the relay says that its quota is used up
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"  # its time is over: one mail may find out
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,8 @@ class RelayDescription:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """The newest thing that went wrong at a relay. `row`: the line of the fault matrix."""
+    """The newest thing that went wrong at a relay. `row`: the line of the fault matrix. `at` is set where it becomes
+    part of the state."""
 
     at: int
     row: str
@@ -51,18 +62,47 @@ class RelayState:
 
     paused_at: int | None = None
     failures: int = 0
-    """Connections that failed one after another, while the breaker is closed."""
+    """Connections that failed one after another, before the breaker opened."""
+    logins: int = 0
+    """Lines that were cut during AUTH, with no success since the first."""
     opened_at: int | None = None
+    """Since when it is not closed."""
     open_until: int | None = None
     opened_by: OpenedBy | None = None
     openings: int = 0
     """How often it opened since it was last closed: each time for longer."""
-    credentials: str | None = None
-    """Fingerprint of the user and password that were refused."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Fingerprints of user and password that the relay refused, and until when nobody tries them again. They outlast
+    the opening: other workers may have others, which work."""
     probe: str | None = None
     """Who is finding out, until `probe_until`."""
     probe_until: int | None = None
     pace: float = 1.0
     """Share of rate and connections that is used: halved when the relay says that it is too much, growing back."""
     paced_at: int | None = None
+    """When `pace` last changed; None at full pace."""
     trouble: Trouble | None = None
+
+
+def breaker_state(state: RelayState, now: int) -> BreakerState:
+    if state.open_until is None:
+        return BreakerState.CLOSED
+    return BreakerState.OPEN if now < state.open_until else BreakerState.HALF_OPEN
+
+
+def paused(state: RelayState, now: int) -> RelayState:
+    """Not used until resumed. The breaker stays as it is."""
+    return state if state.paused_at is not None else replace(state, paused_at=now)
+
+
+def resumed(state: RelayState) -> RelayState:
+    return replace(state, paused_at=None)
+
+
+def spacing_us(rate: float) -> int:
+    """Microseconds between two mails to a relay that takes `rate` a second.
+
+    There is no burst, and a mail may still be up to a twentieth of the window late (a slow loop, a slow wire) before
+    any window has more than its rate allows: that is what the spare is for.
+    """
+    return math.ceil(SPARE * 1_000_000 / rate)

@@ -15,6 +15,9 @@
 | postroom:reconciler | string: the worker whose turn it is | seconds | reconciler | reconciler |
 | postroom:reconciler:cursor | string: where the next turn begins | a day | reconciler | reconciler |
 | postroom:wake | channel | | enqueue, release, reconcile | workers |
+| postroom:relays | sorted set of descriptions (JSON) by the time they were told, ms | a day | tell | API |
+| postroom:relay:{name} | string (JSON): pause, breaker and pace of a relay | a day after its last change; none while paused | swap | worker, API |
+| postroom:slot:{name} | string: next free slot of a relay with a rate, us | until then | slot | slot |
 | postroom:mailbox | sorted set of ids by arrival number | newest 500 | capture | API |
 | postroom:mailbox:counter | string (integer) | none: one key | capture | capture, API |
 | postroom:mailbox:message:{id} | hash | removed with its id | capture | API |
@@ -34,6 +37,7 @@ SYNCED = "postroom:synced"
 QUARANTINE_HOLDER = "postroom:quarantine"
 RECONCILER = "postroom:reconciler"
 RECONCILER_CURSOR = "postroom:reconciler:cursor"
+RELAYS = "postroom:relays"
 MAILBOX = "postroom:mailbox"
 MAILBOX_COUNTER = "postroom:mailbox:counter"
 MAILBOX_ARRIVALS = "postroom:mailbox:arrivals"
@@ -42,6 +46,7 @@ MAILBOX_ARRIVALS = "postroom:mailbox:arrivals"
 JOB = "postroom:job:"
 PAYLOAD = "postroom:payload:"
 FROZEN = "postroom:frozen:"
+RELAY = "postroom:relay:"
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
 
@@ -68,6 +73,14 @@ def idempotency(owner: str, key: str) -> str:
 
 def claimed(worker: str) -> str:
     return f"postroom:claimed:{worker}"
+
+
+def relay(name: str) -> str:
+    return RELAY + name
+
+
+def slot(relay_name: str) -> str:
+    return f"postroom:slot:{relay_name}"
 
 
 def mailbox_message(message_id: str) -> str:
