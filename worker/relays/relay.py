@@ -91,10 +91,6 @@ def relays_from(settings: WorkerProcessSettings) -> tuple[Relay, ...]:
     return relays
 
 
-def relay_from(settings: WorkerProcessSettings) -> Relay:
-    return relays_from(settings)[0]
-
-
 def _from_variables(settings: WorkerProcessSettings) -> WrittenRelay:
     given = {"url": settings.smtp_url, "username": settings.smtp_username, "password": settings.smtp_password}
     values = {
