@@ -110,7 +110,7 @@ async def test_a_mail_that_was_only_assumed_to_be_sent_does_not_count_without_th
     assert job is not None
     await workers.lapse("a")
     await workers.hold("bert", "a")
-    assumed = Ending(Status.SENT, at=5, attempt=attempt(1), assumed=True)
+    assumed = Ending(Status.SENT, at=5, attempts=(attempt(1),), assumed=True)
     assert await leases.finish(run, job, assumed) is STALE
 
 
@@ -234,7 +234,7 @@ async def test_an_ending_that_cannot_be_written_is_no_trouble_of_its_neighbours(
     assert job is not None
     await redis.delete(keys.job("bad"))
     await redis.set(keys.job("bad"), "no record")
-    ending = Ending(Status.SENT, at=5, attempt=attempt(1))
+    ending = Ending(Status.SENT, at=5, attempts=(attempt(1),))
     calls = (leases.finish(held(claimed), job, ending) for claimed in claim.jobs)
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [getattr(item, "value", type(item).__name__) for item in results] == ["finished", "QueueRefused", "finished"]

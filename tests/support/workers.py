@@ -85,7 +85,7 @@ class Workers:
 
     async def finish(self, run: Held, status: Status, *, number: int = 1, next_attempt_at: int = 9) -> FinishVerdict:
         again = next_attempt_at if status is Status.DEFERRED else None
-        ending = Ending(status, at=5, attempt=attempt(number), next_attempt_at=again)
+        ending = Ending(status, at=5, attempts=(attempt(number),), next_attempt_at=again)
         return await self.leases.finish(run, await self.job(run.job_id) or _gone(run.job_id), ending)
 
     async def release(self, run: Held, delay_ms: int | None = 0, *, unsent: bool = False) -> None:
