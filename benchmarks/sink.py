@@ -18,6 +18,7 @@ class Sink:
     taken: dict[str, float] = field(default_factory=dict)
     copies: int = 0
     port: int = 0
+    pipelining: bool = True
 
     @property
     def url(self) -> str:
@@ -47,7 +48,8 @@ class _Session(asyncio.Protocol):
         self._buffer = bytearray(rest)
         verb = line[:4].upper()
         self._in_content = verb == b"DATA"
-        reply = {b"DATA": b"354 go on", b"EHLO": b"250 sink.test", b"QUIT": b"221 bye"}.get(verb, b"250 ok")
+        greeting = b"250-sink.test\r\n250 PIPELINING" if self._sink.pipelining else b"250 sink.test"
+        reply = {b"DATA": b"354 go on", b"EHLO": greeting, b"QUIT": b"221 bye"}.get(verb, b"250 ok")
         self._transport.write(reply + b"\r\n")
         if verb == b"QUIT":
             self._transport.close()
@@ -68,8 +70,8 @@ class _Session(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def sink_server() -> AsyncIterator[Sink]:
-    sink = Sink()
+async def sink_server(*, pipelining: bool = True) -> AsyncIterator[Sink]:
+    sink = Sink(pipelining=pipelining)
     server = await asyncio.get_running_loop().create_server(lambda: _Session(sink), "127.0.0.1", 0)
     sink.port = server.sockets[0].getsockname()[1]
     try:

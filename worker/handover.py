@@ -36,7 +36,7 @@ async def hand_over(job: Job, mail: Mail, deps: Deps, clock: Clock, journal: Jou
     recipients = mail.prepared.recipients
     handing = _Handing(job, mail.prepared, clock, journal, recipients)
     critical = job.stream is Stream.CRITICAL
-    routed = await deps.router.send(mail.envelope, handing, critical=critical, stays_at=job.stays_at)
+    routed = await deps.router.send(mail.envelope, mail.author, handing, critical=critical, stays_at=job.stays_at)
     if isinstance(routed, Waiting):
         return routed
     if routed.in_doubt:

@@ -64,6 +64,8 @@ class Mail:
     """Composed, and ready to be handed over."""
 
     envelope: Envelope
+    author: Address
+    """Who it is from, whatever its return path."""
     prepared: Prepared
 
 
@@ -129,4 +131,4 @@ async def compose_mail(job: Job, payload: Payload, prepared: Prepared, deps: Dep
     still_open = tuple(item.address for item in recipients if item.status in OPEN_RECIPIENT)
     size = len(content.html or "") + len(content.text or "")
     composed = compose(message) if size < LARGE_CHARS else await asyncio.to_thread(compose, message)
-    return Mail(Envelope(deps.settings.return_path or sender, still_open, composed), prepared)
+    return Mail(Envelope(deps.settings.return_path or sender, still_open, composed), sender, prepared)

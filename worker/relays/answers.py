@@ -86,7 +86,8 @@ def lost(phase: Phase, kind: Kind, text: str, code: int | None = None) -> Lost:
 def reply_of(code: int | None, text: str) -> Reply:
     """A relay's words, its enhanced code (RFC 3463) set apart, on one line and bounded."""
     words = " ".join(text.split())
-    words = words.encode("utf-8", "replace").decode()
+    if not words.isascii():
+        words = words.encode("utf-8", "replace").decode()  # what aiosmtplib could not decode has surrogates
     match = _ENHANCED.match(words)
     enhanced = match[1] if match else None
     if enhanced:

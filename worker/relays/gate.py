@@ -37,6 +37,9 @@ class Gate:
             self._let_in()
 
     async def _enter(self, *, critical: bool, within_s: float) -> None:
+        if not any(self._waiting.values()) and self._has_room(critical=critical):
+            self._inside[critical] += 1
+            return
         turn = asyncio.get_running_loop().create_future()
         self._waiting[critical].append(turn)
         self._let_in()

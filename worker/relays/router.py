@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from mailer.addresses import Address
 from mailer.jobs import Phase, RecipientStatus, Reply
 from mailer.relays import Trouble
 from worker.relays.answers import Answer, Kind
@@ -103,14 +104,20 @@ class Router:
         return _soonest(found)
 
     async def send(
-        self, envelope: Envelope, journal: Journal, *, critical: bool = False, stays_at: str | None = None
+        self,
+        envelope: Envelope,
+        author: Address,
+        journal: Journal,
+        *,
+        critical: bool = False,
+        stays_at: str | None = None,
     ) -> Routed | Waiting:
-        """Hand over one mail. `stays_at`: the one relay that may have it. Raises what `journal` raises, and
-        QueueUnavailable."""
-        allowed = [pool for pool in self._among(stays_at) if pool.relay.allows(envelope.sender)]
+        """Hand over one mail. `author`: its From, which not every relay may send for. `stays_at`: the one relay that
+        may have it. Raises what `journal` raises, and QueueUnavailable."""
+        allowed = [pool for pool in self._among(stays_at) if pool.relay.allows(author)]
         if not allowed:
-            log.error("relay.none_for_sender", sender=envelope.sender.email)
-            return Waiting(f"No relay is set up to send for {envelope.sender.email}.", LOOK_AGAIN_S)
+            log.error("relay.none_for_sender", sender=author.email)
+            return Waiting(f"No relay is set up to send for {author.email}.", LOOK_AGAIN_S)
         attempt = _Attempt(envelope, journal, len(allowed))
         for pool in allowed:
             if (obstacle := await self._obstacle(pool)) is not None:

@@ -64,10 +64,12 @@ class Transaction:
     timeouts: Timeouts
     reused: bool = False
     timings: dict[str, int] = field(default_factory=dict)
+    _smtputf8: bool = False
     _began: float = 0.0
     _answers: dict[str, Answer] = field(default_factory=dict)
 
     async def run(self) -> Verdicts:
+        self._smtputf8 = self.envelope.needs_smtputf8
         if (unsuited := self._unsuited()) is not None:
             return Verdicts.alike(unsuited, self.envelope.emails, clean=True)
         self._began = time.monotonic()
@@ -86,7 +88,7 @@ class Transaction:
         if offered and size > offered:
             text = f"The mail has {size:,} octets, the relay takes {offered:,}."
             return Answer(Phase.MAIL, Kind.TOO_LARGE, Reply(None, text, "5.3.4"))
-        if self.envelope.needs_smtputf8 and not self.offers.smtputf8:
+        if self._smtputf8 and not self.offers.smtputf8:
             text = "An address needs SMTPUTF8, which this relay does not offer."
             return Answer(Phase.MAIL, Kind.NO_SMTPUTF8, Reply(None, text, "5.6.7"))
         return None
@@ -229,9 +231,9 @@ class Transaction:
         words = [b"MAIL FROM:" + _path(self.envelope.sender)]
         if self.offers.size is not None:
             words.append(b"SIZE=%d" % len(self.envelope.content))
-        if self.offers.eightbitmime and (self.envelope.needs_smtputf8 or not self.envelope.content.isascii()):
+        if self._smtputf8 and self.offers.eightbitmime:
             words.append(b"BODY=8BITMIME")
-        if self.envelope.needs_smtputf8:
+        if self._smtputf8:
             words.append(b"SMTPUTF8")
         return b" ".join(words) + b"\r\n"
 
