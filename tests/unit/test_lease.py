@@ -87,6 +87,29 @@ async def test_a_server_that_stays_away_means_no_final_dot_and_the_mark_is_taken
     assert [item.unsent for item in store.released] == [True], "the mark may be on the server, but no dot was written"
 
 
+async def test_a_mail_that_the_relay_refused_after_its_dot_may_be_stopped_before_the_next_relay_has_it(
+    lease: Lease, store: LeasesToldWhatToSay
+) -> None:
+    await lease.journal(entry(lease))
+    lease.refused()
+    assert not lease.past_journal
+    assert lease.stop()
+    assert await lease.journal(entry(lease)) is LOST
+    await lease.give_back()
+    assert [item.unsent for item in store.released] == [True], "its mark means nothing any more"
+
+
+async def test_a_second_journal_after_a_refusal_is_a_point_of_no_return_too(
+    lease: Lease, store: LeasesToldWhatToSay
+) -> None:
+    await lease.journal(entry(lease))
+    lease.refused()
+    assert await lease.journal(entry(lease)) is GO
+    assert not lease.stop()
+    await lease.give_back()
+    assert [item.unsent for item in store.released] == [False], "the second relay may have it"
+
+
 async def test_a_run_that_never_asked_leaves_the_mark_of_an_earlier_one(
     lease: Lease, store: LeasesToldWhatToSay
 ) -> None:
@@ -131,9 +154,11 @@ async def test_a_job_is_given_back_once_and_at_the_time_that_was_asked_for(
     lease: Lease, store: LeasesToldWhatToSay
 ) -> None:
     store.releases = [AWAY, None]
-    await lease.give_back(60)
+    await lease.give_back(60, "relay: paused")
     await lease.give_back()
-    assert [(item.held, item.delay_ms) for item in store.released] == [(lease.held, 60_000)]
+    assert [(item.held, item.delay_ms, item.detail) for item in store.released] == [
+        (lease.held, 60_000, "relay: paused")
+    ]
 
 
 async def test_an_entry_that_means_nothing_is_dropped(lease: Lease, store: LeasesToldWhatToSay) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mailer.addresses import Address
 from mailer.jobs import (
     OPEN_RECIPIENT,
+    Attempt,
     Job,
     Phase,
     Reason,
@@ -20,6 +21,7 @@ from mailer.jobs import (
     UnknownPolicy,
 )
 from worker.outcomes import RESEND_AFTER_MS, Deferred, Expired, Failed, HandedOver, Skipped, Timing, Unknown, conclude
+from worker.relays.router import Tried
 from worker.settings import BackoffSchedule
 
 P, D, S, F = RecipientStatus.PENDING, RecipientStatus.DEFERRED, RecipientStatus.SENT, RecipientStatus.FAILED
@@ -53,8 +55,16 @@ def ended(about: Job, outcome):
     return conclude(about, outcome, TIMING, SCHEDULE, lambda: 0.5)
 
 
+def tried(phase: Phase, reply: Reply, relay: str | None = "relay") -> tuple[Tried]:
+    return (Tried(phase, reply, relay),)
+
+
 def handed_over(*statuses: RecipientStatus, reply: Reply = NO) -> HandedOver:
-    return HandedOver("relay", Phase.RCPT, reply, people(*statuses))
+    return HandedOver(tried(Phase.RCPT, reply), people(*statuses))
+
+
+def last(ending) -> Attempt:
+    return ending.attempts[-1]
 
 
 def statuses(ending) -> tuple[RecipientStatus, ...] | None:
@@ -79,11 +89,11 @@ def statuses(ending) -> tuple[RecipientStatus, ...] | None:
 )
 def test_any_open_is_deferred_else_any_accepted_is_sent_else_failed(verdict, status, partial, attempt):
     ending = ended(job(*[P] * len(verdict)), handed_over(*verdict))
-    assert (ending.status, ending.partial, ending.attempt.outcome) == (status, partial, attempt)
+    assert (ending.status, ending.partial, last(ending).outcome) == (status, partial, attempt)
     assert statuses(ending) == verdict
     assert ending.reason == (Reason.REFUSED if status is Status.FAILED else None)
     assert (ending.next_attempt_at is not None) == (status is Status.DEFERRED)
-    assert ending.attempt.next_attempt_at == ending.next_attempt_at
+    assert last(ending).next_attempt_at == ending.next_attempt_at
 
 
 @given(st.lists(st.sampled_from(RecipientStatus), min_size=1, max_size=6))
@@ -96,9 +106,38 @@ def test_a_job_at_its_end_has_nobody_left_to_write_to(verdict):
 
 
 def test_an_attempt_says_when_where_and_what():
-    attempt = ended(job(P, attempts=2), handed_over(S, reply=Reply(250, "OK"))).attempt
+    (attempt,) = ended(job(P, attempts=2), handed_over(S, reply=Reply(250, "OK"))).attempts
     assert (attempt.number, attempt.at, attempt.duration_ms, attempt.relay) == (3, NOW - 250, 250, "relay")
     assert (attempt.phase, attempt.reply) == (Phase.RCPT, Reply(250, "OK"))
+
+
+def test_a_failover_is_one_attempt_that_names_each_relay_and_what_it_said():
+    away = Tried(Phase.BANNER, Reply(421, "Closing"), "first", timings={"connect": 4, "banner": 36})
+    taken = Tried(Phase.DOT, Reply(250, "ok"), "second", "4fXyz", {"dot": 9}, ("12 > MAIL FROM:<a@example.com>",))
+    ending = ended(job(P, attempts=2), HandedOver((away, taken), people(S)))
+    assert [(item.number, item.relay, item.outcome) for item in ending.attempts] == [
+        (3, "first", "failed_over"),
+        (3, "second", "sent"),
+    ]
+    assert [item.duration_ms for item in ending.attempts] == [40, 250], "the last one tells of the whole attempt"
+    first, second = ending.attempts
+    assert (first.phase, first.reply, first.queue_id) == (Phase.BANNER, away.reply, None)
+    assert (second.queue_id, second.timings, second.conversation) == ("4fXyz", taken.timings, taken.conversation)
+
+
+def test_of_several_relays_the_last_tells_when_it_is_tried_again():
+    both = tried(Phase.BANNER, Reply(421, "Closing"), "first") + tried(Phase.MAIL, Reply(451, "Later"), "second")
+    ending = ended(job(P), HandedOver(both, people(D)))
+    assert [item.next_attempt_at for item in ending.attempts] == [None, ending.next_attempt_at]
+    assert [item.outcome for item in ending.attempts] == ["failed_over", "deferred"]
+    assert ended(job(P, waited_s=7200), HandedOver(both, people(D))).detail.endswith("Later")
+
+
+def test_one_that_has_to_wait_waits_at_least_so_long_and_comes_back_to_its_relay():
+    greylisted = replace(handed_over(D), at_least_s=60, stays_at="relay")
+    ending = ended(job(P), greylisted)
+    assert (ending.next_attempt_at, ending.stays_at) == (NOW + 60_000, "relay")
+    assert ended(job(P), handed_over(D)).stays_at is None
 
 
 def test_a_refusal_is_told_in_the_relays_words():
@@ -106,14 +145,15 @@ def test_a_refusal_is_told_in_the_relays_words():
     assert ended(job(P), handed_over(S)).detail is None
 
 
-LOST = Deferred(Phase.CONNECT, Reply(None, "Connection refused"), "relay")
+LOST = Deferred(Tried(Phase.FETCH, Reply(503, "user answered 503")))
 
 
-def test_a_lost_connection_is_another_attempt():
+def test_a_source_in_trouble_is_another_attempt():
     ending = ended(job(P), LOST)
     assert ending.status is Status.DEFERRED
     assert ending.next_attempt_at == NOW + 22_500
     assert ending.recipients is None, "what the record says of them stays"
+    assert (last(ending).phase, last(ending).relay) == (Phase.FETCH, None)
     assert ended(job(P, attempts=3), LOST).next_attempt_at == NOW + 8 * 22_500
 
 
@@ -134,9 +174,9 @@ def test_after_the_streams_time_the_job_gives_up(before, status, after, partial)
     ending = ended(job(*before, waited_s=7200), LOST)
     assert (ending.status, statuses(ending), ending.partial) == (status, after, partial)
     assert ending.reason == (Reason.GAVE_UP if status is Status.FAILED else None)
-    assert ending.detail == "Its stream keeps trying for 3600 s, which are over: Connection refused"
+    assert ending.detail == "Its stream keeps trying for 3600 s, which are over: user answered 503"
     assert ending.next_attempt_at is None
-    assert ending.attempt.outcome == "deferred"
+    assert last(ending).outcome == "deferred"
 
 
 @pytest.mark.parametrize(
@@ -159,10 +199,10 @@ def test_some_accepted_and_one_still_open_at_the_end_is_sent_in_part():
     for about in (job(P, P, expires_at=NOW + 1000), job(P, P, waited_s=7200)):
         ending = ended(about, handed_over(S, D))
         assert (ending.status, ending.partial, statuses(ending)) == (Status.SENT, True, (S, F))
-        assert ending.attempt is not None
+        assert len(ending.attempts) == 1
 
 
-MISSING = Failed(Reason.MISSING_DATA, "user answered 404", Phase.FETCH, Reply(404, "user answered 404"))
+MISSING = Failed(Reason.MISSING_DATA, "user answered 404", Tried(Phase.FETCH, Reply(404, "user answered 404")))
 
 
 @pytest.mark.parametrize("outcome", [MISSING, Failed(Reason.RENDERING, "welcome/body.txt, line 1: 'x' is undefined")])
@@ -170,12 +210,14 @@ def test_what_would_fail_again_ends_the_job_with_its_reason(outcome):
     ending = ended(job(P, P), outcome)
     assert (ending.status, ending.reason, ending.detail) == (Status.FAILED, outcome.reason, outcome.detail)
     assert statuses(ending) == (F, F)
-    assert (ending.attempt is not None) == (outcome.phase is not None)
+    assert [(item.outcome, item.reply) for item in ending.attempts] == (
+        [("failed", outcome.tried.reply)] if outcome.tried else []
+    )
 
 
 def test_nothing_to_send_is_skipped():
     ending = ended(job(P), Skipped("`when` says so"))
-    assert (ending.status, ending.detail, ending.attempt) == (Status.SKIPPED, "`when` says so", None)
+    assert (ending.status, ending.detail, ending.attempts) == (Status.SKIPPED, "`when` says so", ())
 
 
 @pytest.mark.parametrize("outcome", [MISSING, Skipped("`when` says so"), Expired()])
@@ -194,7 +236,7 @@ ADA = (P, TAKEN)
 def in_doubt(policy: UnknownPolicy, *journaled: tuple[RecipientStatus, Reply | None]) -> Unknown:
     """The answer to the final dot was lost. `journaled`: each recipient's status, and what the relay said to it."""
     named = zip(people(*[status for status, _ in journaled]), journaled, strict=True)
-    return Unknown("relay", CUT, tuple(replace(item, reply=reply) for item, (_, reply) in named), policy)
+    return Unknown(tried(Phase.DOT, CUT), tuple(replace(item, reply=reply) for item, (_, reply) in named), policy)
 
 
 def after(lost: int, **more) -> Job:
@@ -209,10 +251,18 @@ def test_a_mail_in_doubt_is_sent_once_more_after_a_minute():
         NOW + RESEND_AFTER_MS,
         1,
     )
-    assert (ending.attempt.outcome, ending.attempt.phase, ending.attempt.relay) == ("unknown", Phase.DOT, "relay")
-    assert ending.attempt.next_attempt_at == ending.next_attempt_at
+    attempt = last(ending)
+    assert (attempt.outcome, attempt.phase, attempt.relay) == ("unknown", Phase.DOT, "relay")
+    assert attempt.next_attempt_at == ending.next_attempt_at
     assert statuses(ending) == (P,)
     assert not ending.assumed
+
+
+def test_the_second_copy_goes_to_the_relay_that_may_have_the_first():
+    failed_over = tried(Phase.BANNER, Reply(421, "Closing"), "first") + tried(Phase.DOT, CUT, "second")
+    ending = ended(after(0), replace(in_doubt(RESEND, ADA), tries=failed_over))
+    assert ending.stays_at == "second"
+    assert [item.outcome for item in ending.attempts] == ["failed_over", "unknown"]
 
 
 def test_a_mail_in_doubt_twice_is_not_sent_a_third_time():
@@ -228,13 +278,13 @@ def test_a_mail_in_doubt_is_held_for_a_person(lost):
     ending = ended(after(lost), in_doubt(HOLD, ADA))
     assert (ending.status, ending.next_attempt_at, ending.unknown_outcomes) == (Status.UNKNOWN, None, lost + 1)
     assert (statuses(ending), ending.reason, ending.assumed) == ((U,), None, False)
-    assert ending.attempt.outcome == "unknown"
+    assert last(ending).outcome == "unknown"
 
 
 def test_a_mail_in_doubt_is_taken_for_sent_and_the_record_says_that_it_was_assumed():
     ending = ended(after(0), in_doubt(ACCEPT, ADA))
     assert (ending.status, ending.assumed, ending.partial, ending.unknown_outcomes) == (Status.SENT, True, False, 1)
-    assert (statuses(ending), ending.attempt.outcome) == ((S,), "unknown")
+    assert (statuses(ending), last(ending).outcome) == ((S,), "unknown")
 
 
 @pytest.mark.parametrize(
@@ -276,6 +326,7 @@ def test_one_that_was_not_taken_is_tried_again_though_the_others_are_taken_for_s
         Expired(),
         replace(LOST),
         Failed(Reason.RENDERING, "welcome/body.txt, line 1: 'x' is undefined"),
+        Failed(Reason.NO_USABLE_RELAY, "Its time for trying is over."),
         Failed(Reason.POISON, "The worker died 5 times while it ran this job."),
     ],
 )

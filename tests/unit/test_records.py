@@ -124,11 +124,12 @@ def test_what_was_journaled_and_how_often_it_went_wrong_is_read_back(mark, recip
     )
 
 
-@given(RECIPIENT_LISTS, st.sampled_from(Reason), TEXT.filter(bool), MS.filter(bool), st.booleans())
-def test_how_a_job_ended_is_read_back(recipients, reason, detail, at, partial):
+@given(RECIPIENT_LISTS, st.sampled_from(Reason), TEXT.filter(bool), MS.filter(bool), st.booleans(), TEXT.filter(bool))
+def test_how_a_job_ended_is_read_back(recipients, reason, detail, at, partial, stays_at):
     new = NewJob(id="0123", payload=Payload(), template="welcome", template_version="v")
     raw = stored(records.new_record(new), status="failed", reason=reason, detail=detail, attempts="3")
     raw |= stored({}, finished_at=str(at), expires_at=str(at), next_attempt_at=str(at), partial="1" if partial else "0")
+    raw |= stored({}, stays_at=stays_at)
     raw[b"recipients"] = records.encode_recipients(recipients)
     accepted = records.decode_record("0123", stored(records.new_record(new)))
     assert records.decode_record("0123", raw) == replace(
@@ -142,13 +143,16 @@ def test_how_a_job_ended_is_read_back(recipients, reason, detail, at, partial):
         next_attempt_at=at,
         partial=partial,
         recipients=recipients,
+        stays_at=stays_at,
     )
 
 
 def test_what_finish_leaves_empty_is_nothing():
     new = records.new_record(NewJob(id="0123", payload=Payload(), recipients=()))
     plain = records.decode_record("0123", stored(new))
-    emptied = stored(new, reason="", detail="", next_attempt_at="", expires_at="", finished_at="", partial="0")
+    emptied = stored(
+        new, reason="", detail="", next_attempt_at="", expires_at="", finished_at="", partial="0", stays_at=""
+    )
     assert records.decode_record("0123", emptied) == plain
 
 
@@ -157,7 +161,16 @@ def test_a_payload_is_read_back(payload):
     assert records.decode_payload(records.encode_payload(payload)) == payload
 
 
-@given(st.builds(Attempt, MS, MS, MS, st.sampled_from(Phase), TEXT, REPLIES, MAYBE, st.none() | MS))
+ATTEMPTS = st.builds(
+    Attempt,
+    *(MS, MS, MS, st.sampled_from(Phase), TEXT, REPLIES, MAYBE, st.none() | MS),
+    queue_id=MAYBE,
+    timings=st.dictionaries(TEXT, MS, max_size=3),
+    conversation=st.lists(TEXT, max_size=3).map(tuple),
+)
+
+
+@given(ATTEMPTS)
 def test_an_attempt_is_read_back(attempt):
     assert records.decode_attempt(records.encode_attempt(attempt)) == attempt
 
@@ -172,6 +185,15 @@ def test_the_content_of_a_mail_is_not_in_its_record():
     payload = Payload(data={"password": "hunter2"}, subject="hunter2", html="hunter2", text="hunter2")
     record = records.new_record(NewJob(id="0123", payload=payload, template="a", template_version="v"))
     assert b"hunter2" not in orjson.dumps({name: str(value) for name, value in record.items()})
+
+
+def test_an_attempt_of_an_earlier_release_is_read_as_it_was_written():
+    """Release 0.2 knew neither queue id nor timings nor conversation."""
+    known = {"number": 1, "at": 1, "duration_ms": 2, "phase": "connect", "outcome": "deferred", "relay": "relay"}
+    known |= {"reply": {"code": 421, "text": "later", "enhanced": None}, "next_attempt_at": 9}
+    attempt = records.decode_attempt(orjson.dumps(known))
+    assert (attempt.phase, attempt.relay, attempt.next_attempt_at) == (Phase.CONNECT, "relay", 9)
+    assert (attempt.queue_id, attempt.timings, attempt.conversation) == (None, {}, ())
 
 
 ATTEMPT = Attempt(1, at=1, duration_ms=2, phase=Phase.MAIL, outcome="deferred", reply=Reply(451, "later"))

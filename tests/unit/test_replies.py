@@ -1,11 +1,12 @@
-"""What a relay's words mean for a recipient."""
+"""What a relay's words mean: its enhanced code, and, where no words say more, the first digit of its code."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailer.jobs import RecipientStatus, Reply
-from worker.relays.replies import MAX_TEXT, reply_of, status_after
+from mailer.jobs import Phase, Reply
+from worker.relays.answers import MAX_TEXT, Answer, Kind, reply_of
+from worker.relays.replies import Fate, decide
 
 
 @pytest.mark.parametrize(
@@ -40,23 +41,39 @@ def test_whatever_a_relay_says_is_one_bounded_line_of_valid_text(code, text):
     reply.text.encode()
 
 
+MAILING = (Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT)
+
+
+@pytest.mark.parametrize("phase", MAILING)
 @pytest.mark.parametrize(
-    ("code", "status"),
+    ("code", "fate"),
     [
-        (250, RecipientStatus.SENT),
-        (251, RecipientStatus.SENT),
-        (421, RecipientStatus.DEFERRED),
-        (450, RecipientStatus.DEFERRED),
-        (452, RecipientStatus.DEFERRED),
-        (354, RecipientStatus.DEFERRED),
-        (550, RecipientStatus.FAILED),
-        (554, RecipientStatus.FAILED),
-        (599, RecipientStatus.FAILED),
-        (None, RecipientStatus.DEFERRED),
-        (0, RecipientStatus.DEFERRED),
-        (-1, RecipientStatus.DEFERRED),
-        (650, RecipientStatus.DEFERRED),
+        (421, Fate.DEFER),
+        (450, Fate.DEFER),
+        (452, Fate.DEFER),
+        (499, Fate.DEFER),
+        (550, Fate.FAIL),
+        (554, Fate.FAIL),
+        (599, Fate.FAIL),
     ],
 )
-def test_taken_refused_or_to_be_tried_again(code, status):
-    assert status_after(code) is status
+def test_refused_or_to_be_tried_again_by_the_first_digit(phase, code, fate):
+    assert decide(Answer(phase, Kind.REPLY, Reply(code, "because"))).then.fate is fate
+
+
+@pytest.mark.parametrize("phase", MAILING)
+@pytest.mark.parametrize("code", [200, 250, 251, 299])
+def test_only_what_is_said_after_the_final_dot_takes_the_mail(phase, code):
+    answer = Answer(phase, Kind.REPLY, Reply(code, "fine"))
+    assert (answer.is_positive, answer.is_accepted) == (True, phase is Phase.DOT)
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("kind", [Kind.DROPPED, Kind.SILENT, Kind.OUT_OF_STEP])
+@pytest.mark.parametrize("code", [None, 250, 354, 550])
+def test_no_answer_and_none_that_is_one_are_tried_again_and_after_the_dot_a_doubt(phase, kind, code):
+    """Whatever code it had."""
+    answer = Answer(phase, kind, Reply(code, "what"))
+    assert not answer.is_accepted
+    if phase is not Phase.FETCH:
+        assert decide(answer).then.fate is (Fate.UNKNOWN if phase is Phase.DOT else Fate.DEFER)
