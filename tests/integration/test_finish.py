@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -179,6 +180,32 @@ async def test_the_newest_attempts_are_listed_and_all_are_counted(workers: Worke
     assert view is not None
     assert view.job.attempts == ATTEMPTS_KEPT + 5
     assert [item.number for item in view.attempts] == list(range(6, ATTEMPTS_KEPT + 6))
+
+
+async def test_a_failover_is_listed_relay_by_relay_and_counts_once(
+    workers: Workers, leases: LeaseStore, store: JobStore, run: Held
+) -> None:
+    job = await workers.job("a")
+    assert job is not None
+    tries = tuple(replace(attempt(1), relay=name) for name in ("first", "second"))
+    ending = Ending(Status.DEFERRED, at=5, attempts=tries, next_attempt_at=9, stays_at="second")
+    for _ in range(2):  # the first reply was lost
+        assert await leases.finish(run, job, ending) is FINISHED
+    view = await store.view("a")
+    assert view is not None
+    assert [(item.number, item.relay) for item in view.attempts] == [(1, "first"), (1, "second")]
+    assert (view.job.attempts, view.job.stays_at) == (1, "second")
+
+
+async def test_a_job_stays_at_a_relay_for_one_attempt_only(workers: Workers, leases: LeaseStore, run: Held) -> None:
+    job = await workers.job("a")
+    assert job is not None
+    staying = Ending(Status.DEFERRED, at=5, attempts=(attempt(1),), next_attempt_at=9, stays_at="second")
+    assert await leases.finish(run, job, staying) is FINISHED
+    await workers.finish(await workers.hold("bert", "a"), Status.DEFERRED, number=2)
+    job = await workers.job("a")
+    assert job is not None
+    assert job.stays_at is None
 
 
 async def test_a_late_answer_makes_no_attempt_uncounted(workers: Workers, run: Held) -> None:

@@ -25,6 +25,8 @@ class _Run:
     found_mark: bool
     """An earlier run's journal was in the record: such a run never asks for the dot."""
     went: bool = False
+    refused: bool = False
+    """The relay said no after the dot, and nothing has gone since."""
 
 
 @dataclass
@@ -61,7 +63,13 @@ class World:
         if await self.workers.journal(run.held) is JournalVerdict.GO:
             assert self.in_doubt.get(run.held.job_id, run) is run, "two dots, and nobody knows of the first"
             self.in_doubt[run.held.job_id] = run
-            run.went = True
+            run.went, run.refused = True, False
+
+    async def refuse(self, _: str, run: _Run | None, __: Status) -> None:
+        """The relay does not take the mail after its dot: the next one may be asked, or the job given back."""
+        if run is not None and run.went:
+            self.in_doubt.pop(run.held.job_id, None)
+            run.went, run.refused = False, True
 
     async def finish(self, _: str, run: _Run | None, status: Status) -> None:
         if run is None or (status is Status.SENT and not run.went):
@@ -73,7 +81,7 @@ class World:
 
     async def give_back(self, _: str, run: _Run | None, __: Status) -> None:
         if run is not None and not run.went:
-            await self.workers.release(run.held)
+            await self.workers.release(run.held, unsent=run.refused)
             self.runs.remove(run)
 
     async def reconcile(self, name: str, _: _Run | None, __: Status) -> None:
@@ -108,8 +116,8 @@ class World:
 
 
 DEEDS = (
-    World.claim, World.claim, World.lapse, World.beat, World.die, World.journal, World.journal, World.finish,
-    World.give_back, World.reconcile,
+    World.claim, World.claim, World.lapse, World.beat, World.die, World.journal, World.journal, World.refuse,
+    World.finish, World.give_back, World.reconcile,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from mailer.jobs import JournalMark, Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.leases import LeaseStore
-from mailer.store.runs import JournalEntry, JournalVerdict
+from mailer.store.runs import JournalEntry, JournalVerdict, Release
 from tests.support.waiting import until
 from tests.support.workers import RECIPIENTS, Workers, held, ids
 from worker.heartbeat import Heartbeat
@@ -152,6 +152,39 @@ async def test_a_journal_whose_reply_was_lost_is_asked_again_and_goes(workers: W
     job = await workers.job("a")
     assert job is not None
     assert (job.dated, await redis.get(keys.frozen("a"))) == (1, b'{"n":1}'), "what was fixed first stays"
+
+
+async def test_a_mail_that_one_relay_refused_after_its_dot_is_journaled_anew_for_the_next(
+    workers: Workers, leases: LeaseStore
+) -> None:
+    await workers.accept("a")
+    run = await workers.hold("anna", "a")
+    marks = [JournalMark(name, 1, at) for at, name in enumerate(("first", "second"), 1)]
+    for mark in marks:
+        assert await leases.journal(JournalEntry(run, mark, RECIPIENTS, 1, b"")) is GO
+        job = await workers.job("a")
+        assert job is not None
+        assert job.journal == mark
+
+
+async def test_a_job_whose_time_passes_between_two_relays_is_withheld_from_the_second(
+    workers: Workers, leases: LeaseStore, redis: RedisClient
+) -> None:
+    await workers.accept("a", expires_in_ms=60_000)
+    run = await workers.hold("anna", "a")
+    assert await leases.journal(JournalEntry(run, JournalMark("first", 1, 1), RECIPIENTS, 1, b"")) is GO
+    await redis.hset(keys.job("a"), "expires_at", 1)
+    assert await leases.journal(JournalEntry(run, JournalMark("second", 1, 2), RECIPIENTS, 1, b"")) is EXPIRED
+
+
+async def test_a_job_that_waits_for_a_relay_says_so_and_counts_no_attempt(workers: Workers, leases: LeaseStore) -> None:
+    await workers.accept("a")
+    run = await workers.hold("anna", "a")
+    await leases.release(Release(run, 30_000, unsent=False, detail="relay: paused"))
+    job = await workers.job("a")
+    assert job is not None
+    assert (job.status, job.detail, job.attempts) == (Status.PENDING, "relay: paused", 0)
+    assert 29_000 < await workers.due_in_ms("a") <= 30_000
 
 
 async def test_a_mail_whose_lease_ran_out_still_goes_if_nobody_has_the_job(workers: Workers) -> None:
