@@ -1,8 +1,8 @@
 """What handing over one mail costs a worker: CPU of one transaction on a connection that stays open.
 
 A sink in a process of its own takes everything at once. In turns, so that a busy machine is busy for all: aiosmtplib's
-`send_message` on a connection it keeps (an EmailMessage, as its documentation shows), its `sendmail` with the bytes that
-we send, our pool with PIPELINING, and our pool at a relay that does not offer it. CPU is the process time of this
+`send_message` on a connection it keeps (an EmailMessage, as its documentation shows), its `sendmail` with the bytes
+that we send, our pool with PIPELINING, and our pool at a relay that does not offer it. CPU is the process time of this
 process; the same mail of 10 KB each time. Then the longest time for which a mail of 20 MB holds up the loop, measured
 by a task that only ticks. `python -m benchmarks.transaction [--plain-asyncio]`.
 """

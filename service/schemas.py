@@ -1,7 +1,7 @@
 """What a request to the API may say, and what an answer looks like: the only pydantic models of the API."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -152,6 +152,10 @@ class Links(BaseModel):
     self: str
 
 
+class JobLinks(Links):
+    attempts: str
+
+
 class AcceptedJob(BaseModel):
     id: str
     template: str | None
@@ -190,7 +194,30 @@ class AttemptOut(BaseModel):
     code: int | None
     enhanced: str | None
     text: str
+    queue_id: str | None = Field(description="What the relay calls the mail, where it said so in a way that is known.")
     next_attempt_at: str | None
+
+
+class ConversationLine(BaseModel):
+    at_ms: int = Field(description="Milliseconds since the conversation began.")
+    who: Literal["postroom", "relay", "note"]
+    text: str
+
+
+class AttemptDetail(AttemptOut):
+    """An attempt at one relay. Where one failed over to the next, both have the same number."""
+
+    timings: dict[str, int] = Field(
+        description="Milliseconds by part: connect, banner, ehlo, tls, auth (where a connection was opened for it), "
+        "envelope, content, journal, dot."
+    )
+    conversation: list[ConversationLine] = Field(
+        description="What was said, without the content. Passwords are never in it."
+    )
+
+
+class Attempts(BaseModel):
+    data: list[AttemptDetail] = Field(description="The newest 50, oldest first.")
 
 
 class EventOut(BaseModel):
@@ -225,7 +252,7 @@ class JobOut(BaseModel):
     recipients: list[RecipientOut] | None
     attempt_count: int
     attempts: list[AttemptOut] = Field(description="The newest 50, oldest first.")
-    links: Links
+    links: JobLinks
 
 
 class ProblemField(BaseModel):

@@ -1,10 +1,25 @@
 """How a job is shown: the record's values in the API's words. Pure."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 from mailer.jobs import Attempt, Recipient, Reply
 from mailer.store.jobs import JobView
-from service.schemas import AttemptOut, EventOut, JobOut, Links, RecipientOut, ReplyOut
+from service.schemas import (
+    AttemptDetail,
+    AttemptOut,
+    Attempts,
+    ConversationLine,
+    EventOut,
+    JobLinks,
+    JobOut,
+    RecipientOut,
+    ReplyOut,
+)
+
+WHO: dict[str, Literal["postroom", "relay", "note"]] = {">": "postroom", "<": "relay", "-": "note"}
+"""By the sign in a record: mailer.jobs.Attempt."""
 
 
 def rfc3339(milliseconds: int | None) -> str | None:
@@ -39,7 +54,7 @@ def show_job(view: JobView) -> JobOut:
         recipients=None if job.recipients is None else [_recipient(item) for item in job.recipients],
         attempt_count=job.attempts,
         attempts=[_attempt(item) for item in view.attempts],
-        links=Links(self=f"/jobs/{job.id}"),
+        links=JobLinks(self=f"/jobs/{job.id}", attempts=f"/jobs/{job.id}/attempts"),
     )
 
 
@@ -57,6 +72,23 @@ def _reply(reply: Reply) -> ReplyOut:
     return ReplyOut(code=reply.code, enhanced=reply.enhanced, text=reply.text)
 
 
+def show_attempts(attempts: Sequence[Attempt]) -> Attempts:
+    return Attempts(data=[_detail(attempt) for attempt in attempts])
+
+
+def _detail(attempt: Attempt) -> AttemptDetail:
+    return AttemptDetail(
+        **_attempt(attempt).model_dump(),
+        timings=dict(attempt.timings),
+        conversation=[_line(line) for line in attempt.conversation],
+    )
+
+
+def _line(line: str) -> ConversationLine:
+    at_ms, who, text = line.split(" ", 2)
+    return ConversationLine(at_ms=int(at_ms), who=WHO[who], text=text)
+
+
 def _attempt(attempt: Attempt) -> AttemptOut:
     return AttemptOut(
         number=attempt.number,
@@ -68,5 +100,6 @@ def _attempt(attempt: Attempt) -> AttemptOut:
         code=attempt.reply.code,
         enhanced=attempt.reply.enhanced,
         text=attempt.reply.text,
+        queue_id=attempt.queue_id,
         next_attempt_at=rfc3339(attempt.next_attempt_at),
     )

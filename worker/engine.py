@@ -39,6 +39,9 @@ FULL_S = 0.2
 """How often a worker without a free slot looks whether runs that are in the way have passed their journals."""
 GATHER_S = 0.01
 """Least time between two claims: the next takes all that became due, or free, meanwhile."""
+BARRED_S = 1.0
+BARRED_JOBS = 10
+"""While no relay may be asked, so few jobs are claimed so rarely, only to end those whose time is over."""
 TELL_EVERY_S = 30.0
 RECONCILE_EVERY_S = 5.0
 LEAVE_S = 10.0
@@ -47,7 +50,7 @@ STOP_AGAIN_S = 0.1
 
 
 class LeasedWorker(Worker):
-    """One process. `ctx` is filled by on_startup: redis, leases, watch, board, lease_s."""
+    """One process. `ctx` is filled by on_startup: redis, leases, watch, board, deps, lease_s."""
 
     name: str
     _runs: Runs
@@ -142,13 +145,15 @@ class LeasedWorker(Worker):
             self._attention.clear()
 
     async def _claim_jobs(self) -> None:
-        look_at, told = 0.0, -TELL_EVERY_S
+        look_at, not_before, told = 0.0, 0.0, -TELL_EVERY_S
         while self.allow_pick_jobs:
             wanted, now = self._wanted(), time.monotonic()
-            if not wanted or (now < look_at and not self._woken):
-                await self._wait(look_at - now if wanted else FULL_S)
+            if not wanted or now < not_before or (now < look_at and not self._woken):
+                await self._wait(max(look_at, not_before) - now if wanted else FULL_S)
                 continue
             self._woken = False
+            if self._is_barred():
+                wanted, not_before = min(wanted, BARRED_JOBS), now + BARRED_S
             try:
                 claim = await self._claim(wanted)
             except QueueUnavailable as error:
@@ -191,6 +196,10 @@ class LeasedWorker(Worker):
             return told
         log.warning("worker.cannot_claim", detail=str(error))
         return now
+
+    def _is_barred(self) -> bool:
+        """Every relay is paused or open."""
+        return self.ctx["deps"].router.obstacle() is not None
 
     def _wanted(self) -> int:
         """Free slots, as far as one claim can fill them; none while a quarantined job runs, or waits for the others."""

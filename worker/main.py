@@ -3,6 +3,7 @@
 Every attribute is spelled out, for arq ignores inherited ones; a test compares them with arq's own signature.
 """
 
+import contextlib
 import os
 import random
 import secrets
@@ -17,6 +18,7 @@ from arq.worker import func, run_worker
 
 from mailer import queue
 from mailer.catalogue import TemplateLibrary
+from mailer.errors import QueueUnavailable
 from mailer.http import GuardedClient
 from mailer.observability.logging import configure
 from mailer.settings import MailerSettings, unknown_variables
@@ -78,6 +80,8 @@ async def startup(ctx: dict[str, Any]) -> None:
     await watch.look()
     watch.require_version()
     board = Board(RelayStore(redis), _relays, secrets.token_hex(8))
+    with contextlib.suppress(QueueUnavailable):
+        await board.look()  # before the first claim: a paused relay must not be asked
     deps = await open_deps(stack, board)
     leases = LeaseStore(redis, _mailer_settings.retention, durability, lease_ms)
     ctx.update(deps=deps, redis=redis, leases=leases, watch=watch, board=board, lease_s=_settings.lease_s)

@@ -1,4 +1,4 @@
-"""POST /jobs and GET /jobs/{id}."""
+"""POST /jobs, GET /jobs/{id} and its attempts."""
 
 from http import HTTPStatus
 from typing import Annotated
@@ -6,13 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Request, Response
 
 from mailer.errors import InvalidRequest
+from mailer.store.jobs import JobStore, JobView
 from service.bodies import read_json
 from service.dependencies import IntakeDep, JobsDep, OwnerDep
 from service.openapi import SUBMIT_BODY, problems
-from service.schemas import Accepted, JobOut
-from service.views import show_job
+from service.schemas import Accepted, Attempts, JobOut
+from service.views import show_attempts, show_job
 
 router = APIRouter(tags=["jobs"])
+JobId = Annotated[str, Path(max_length=64)]
 
 
 @router.post(
@@ -57,11 +59,25 @@ async def submit(
     operation_id="getJob",
     responses=problems(401, 404, 503),
 )
-async def get_job(jobs: JobsDep, job_id: Annotated[str, Path(max_length=64)]) -> JobOut:
+async def get_job(jobs: JobsDep, job_id: JobId) -> JobOut:
     """A job as it stands: its status, each recipient's outcome, and the attempts made."""
+    return show_job(await _view(jobs, job_id))
+
+
+@router.get(
+    "/jobs/{job_id}/attempts",
+    operation_id="listAttempts",
+    responses=problems(401, 404, 503),
+)
+async def list_attempts(jobs: JobsDep, job_id: JobId) -> Attempts:
+    """Each attempt with the SMTP conversation, how long each part took, and what the relay calls the mail."""
+    return show_attempts((await _view(jobs, job_id)).attempts)
+
+
+async def _view(jobs: JobStore, job_id: str) -> JobView:
     view = await jobs.view(job_id)
     if view is None:
         raise InvalidRequest(
             "not_found", "There is no such job", f"No job has the id {job_id[:64]!r}.", status=HTTPStatus.NOT_FOUND
         )
-    return show_job(view)
+    return view
