@@ -36,7 +36,7 @@ class Wire(asyncio.Protocol):
         """Become the protocol of an open connection. Draining then means an empty buffer, not a low one."""
         self._transport = transport
         transport.set_protocol(self)
-        transport.set_write_buffer_limits(high=0)
+        transport.set_write_buffer_limits(high=1, low=0)  # over TLS, an empty buffer counts as full with high=0
         if transport.is_closing():
             self._break(Kind.DROPPED, "The connection was closed")
 
