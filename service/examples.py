@@ -49,6 +49,18 @@ _ACCEPTED: dict[str, Any] = {
     ],
 }
 
+_ATTEMPT: dict[str, Any] = {
+    "number": 1,
+    "at": "2026-11-23T12:36:00.955Z",
+    "duration_ms": 48,
+    "relay": "smtp.acme.example:587",
+    "phase": "rcpt",
+    "outcome": "deferred",
+    **_REPLY,
+    "queue_id": None,
+    "next_attempt_at": "2026-11-23T12:36:23.120Z",
+}
+
 _DEFERRED: dict[str, Any] = {
     "id": _JOB_ID,
     "status": "deferred",
@@ -68,19 +80,28 @@ _DEFERRED: dict[str, Any] = {
     "finished_at": None,
     "recipients": [{**_ADA, "field": "to", "status": "deferred", "reply": _REPLY}],
     "attempt_count": 1,
-    "attempts": [
+    "attempts": [_ATTEMPT],
+    "links": {"self": f"/jobs/{_JOB_ID}", "attempts": f"/jobs/{_JOB_ID}/attempts"},
+}
+
+_ATTEMPTS: dict[str, Any] = {
+    "data": [
         {
-            "number": 1,
-            "at": "2026-11-23T12:36:00.955Z",
-            "duration_ms": 48,
-            "relay": "smtp.acme.example:587",
-            "phase": "rcpt",
-            "outcome": "deferred",
-            **_REPLY,
-            "next_attempt_at": "2026-11-23T12:36:23.120Z",
+            **_ATTEMPT,
+            "timings": {"envelope": 46},
+            "conversation": [
+                {"at_ms": 0, "who": "note", "text": "a connection that carried 12 mails before"},
+                {"at_ms": 0, "who": "postroom", "text": "MAIL FROM:<hello@acme.example> SIZE=3210"},
+                {"at_ms": 0, "who": "postroom", "text": "RCPT TO:<ada@example.com>"},
+                {"at_ms": 0, "who": "postroom", "text": "DATA"},
+                {"at_ms": 44, "who": "relay", "text": "250 2.1.0 Ok"},
+                {"at_ms": 44, "who": "relay", "text": "451 4.3.0 Try again later"},
+                {"at_ms": 44, "who": "relay", "text": "554 5.5.1 No valid recipients"},
+                {"at_ms": 44, "who": "postroom", "text": "RSET"},
+                {"at_ms": 46, "who": "relay", "text": "250 2.0.0 Ok"},
+            ],
         }
-    ],
-    "links": {"self": f"/jobs/{_JOB_ID}"},
+    ]
 }
 
 _SUMMARY: dict[str, Any] = {
@@ -112,9 +133,48 @@ _MAIL: dict[str, Any] = {
     "attachments": [],
 }
 
+_RELAY: dict[str, Any] = {
+    "name": "smtp.acme.example:587",
+    "order": 0,
+    "host": "smtp.acme.example",
+    "port": 587,
+    "tls": "starttls",
+    "connections": 30,
+    "rate": 20.0,
+    "senders": ["acme.example"],
+    "breaker": {"state": "closed", "opened_by": None, "opened_at": None, "open_until": None, "failures": 0},
+    "paused_at": None,
+    "pace": 1.0,
+    "trouble": None,
+    "seen_at": "2026-11-23T12:36:00.871Z",
+}
+
+_OPEN: dict[str, Any] = {
+    **_RELAY,
+    "breaker": {
+        "state": "open",
+        "opened_by": "credentials",
+        "opened_at": "2026-11-23T12:35:10.402Z",
+        "open_until": "2026-11-23T12:40:10.402Z",
+        "failures": 0,
+    },
+    "trouble": {
+        "at": "2026-11-23T12:35:10.402Z",
+        "row": "credentials_refused",
+        "phase": "auth",
+        "code": 535,
+        "enhanced": "5.7.8",
+        "text": "Authentication credentials invalid",
+    },
+}
+
 ANSWERS: dict[str, dict[str, Any]] = {
     "submit": {"event": _ACCEPTED},
     "getJob": {"deferred": _DEFERRED},
+    "listAttempts": {"deferred": _ATTEMPTS},
+    "listRelays": {"open": {"data": [_OPEN]}},
+    "pauseRelay": {"paused": {**_RELAY, "paused_at": "2026-11-23T12:36:08.310Z"}},
+    "resumeRelay": {"resumed": _RELAY},
     "listMail": {"one": {"data": [_SUMMARY], "next": None}},
     "waitForMail": {"arrived": _SUMMARY},
     "getMail": {"welcome": _MAIL},

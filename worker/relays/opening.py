@@ -6,6 +6,7 @@ translated by itself. What a step raises beside Lost is a defect.
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -114,7 +115,9 @@ class Opening:
                 text = f"{self.relay.host}:{self.relay.port} did not answer within {self.timeouts.tcp_s:g} s"
                 raise lost(Phase.CONNECT, Kind.UNREACHABLE, text) from error
             except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some
-                raise lost(Phase.CONNECT, Kind.UNREACHABLE, str(error)) from error
+                why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+                text = f"{self.relay.host}:{self.relay.port} cannot be reached: {why}"
+                raise lost(Phase.CONNECT, Kind.UNREACHABLE, text) from error
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer = sock.getpeername()
             remove_addr_infos(addresses, peer)
