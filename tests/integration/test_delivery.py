@@ -120,13 +120,14 @@ async def test_a_job_that_reached_only_some_is_sent_in_part(send: Send, relay: S
 @pytest.mark.parametrize(
     ("moment", "reply", "phase", "code"),
     [
-        ("BANNER", "421 4.3.2 Closing", Phase.CONNECT, 421),
-        ("BANNER", "554 5.3.2 Go away", Phase.CONNECT, 554),
-        ("BANNER", DROP, Phase.CONNECT, None),
-        ("EHLO", DROP, Phase.CONNECT, None),
+        ("BANNER", "421 4.3.2 Closing", Phase.BANNER, 421),
+        ("BANNER", "554 5.3.2 Go away", Phase.BANNER, 554),
+        ("BANNER", DROP, Phase.BANNER, None),
+        ("EHLO", "421 4.3.2 Closing", Phase.EHLO, 421),
+        ("EHLO", DROP, Phase.EHLO, None),
         ("MAIL", "451 4.7.1 Later", Phase.MAIL, 451),
         ("MAIL", DROP, Phase.MAIL, None),
-        ("RCPT", "450 4.2.0 Greylisted", Phase.RCPT, 450),
+        ("RCPT", "450 4.2.0 Busy", Phase.RCPT, 450),
         ("RCPT", DROP, Phase.RCPT, None),
         ("DATA", "451 4.3.0 Not now", Phase.DATA, 451),
         ("DATA", DROP, Phase.DATA, None),
@@ -150,8 +151,8 @@ async def test_what_may_pass_is_deferred(
 @pytest.mark.parametrize(
     ("moment", "phase"),
     [
-        ("BANNER", Phase.CONNECT),
-        ("EHLO", Phase.CONNECT),
+        ("BANNER", Phase.BANNER),
+        ("EHLO", Phase.EHLO),
         ("MAIL", Phase.MAIL),
         ("RCPT", Phase.RCPT),
         ("DATA", Phase.DATA),
@@ -161,7 +162,7 @@ async def test_a_relay_that_says_nothing_is_not_waited_for_without_end(
     make_run: Callable[..., Run], relay: ScriptedRelay, moment: str, phase: Phase
 ) -> None:
     relay.script[moment] = [HANG]
-    run = make_run(timeouts=Timeouts(reply_s=0.2, command_s=0.2, content_s=0.2))
+    run = make_run(timeouts=Timeouts(banner_s=0.2, ehlo_s=0.2, command_s=0.2))
     view = await run.once(await run.submit(TO_ONE))
     assert view.job.status is Status.DEFERRED
     assert (view.attempts[0].phase, view.attempts[0].reply.code) == (phase, None)
@@ -183,18 +184,21 @@ async def test_lines_that_begin_with_a_dot_arrive_as_they_are(send: Send, relay:
 async def test_a_relay_with_many_slow_replies_is_left_before_the_content(
     make_run: Callable[..., Run], relay: ScriptedRelay
 ) -> None:
-    relay.script["RCPT"] = [HANG]
-    run = make_run(timeouts=Timeouts(before_content_s=0.3))
-    view = await run.once(await run.submit(TO_ONE))
-    assert (view.job.status, view.attempts[0].phase) == (Status.DEFERRED, Phase.RCPT)
-    assert "was not asked for within 0.3 s" in view.attempts[0].reply.text
+    async def think(moment: str) -> None:
+        await asyncio.sleep(0.1 if moment == "RCPT" else 0)
+
+    relay.before_reply = think
+    run = make_run(timeouts=Timeouts(command_s=5, envelope_s=0.3))
+    view = await run.once(await run.submit({**TO_ONE, "to": [f"{name}@example.com" for name in range(9)]}))
+    assert (view.job.status, view.attempts[0].phase, relay.dots) == (Status.DEFERRED, Phase.RCPT, 0)
+    assert "No answer within" in view.attempts[0].reply.text
 
 
 async def test_the_verdict_is_waited_for_longer_than_all_before_it(
     make_run: Callable[..., Run], relay: ScriptedRelay
 ) -> None:
     relay.before_dot = lambda: asyncio.sleep(0.6)  # the relay thinks for longer than everything before may take
-    run = make_run(timeouts=Timeouts(before_content_s=0.4))
+    run = make_run(timeouts=Timeouts(command_s=0.4, envelope_s=0.4, content_s=0.4))
     assert (await run.once(await run.submit(TO_ONE))).job.status is Status.SENT
 
 
@@ -214,7 +218,7 @@ async def test_mails_that_wait_for_a_hanging_relay_are_deferred_together(
     jobs = [await run.submit(TO_ONE) for _ in range(8)]
     views = await asyncio.gather(*(run.once(job_id) for job_id in jobs))
     assert {view.job.status for view in views} == {Status.DEFERRED}
-    assert {view.attempts[0].phase for view in views} == {Phase.CONNECT}
+    assert {view.attempts[0].phase for view in views} == {Phase.BANNER}
 
 
 @pytest.mark.parametrize(
@@ -248,7 +252,7 @@ async def test_trouble_at_quit_after_the_250_never_mails_again(
     relay.script["QUIT"] = [trouble]
     run = make_run()
     view = await run.once(await run.submit(TO_ONE))
-    await run.deps.pool.close()
+    await run.deps.router.close()
     assert view.job.status is Status.SENT
     await run.once(view.job.id)
     assert len(relay.received) == 1
@@ -459,7 +463,7 @@ async def test_with_starttls_and_auth(make_run: Callable[..., Run], authority: t
     async with scripted_relay(relay):
         run = make_run(smtp_url=f"smtp://ada:s%40cret@localhost:{relay.port}")
         view = await run.once(await run.submit(TO_ONE))
-        await run.deps.pool.close()
+        await run.deps.router.close()
     assert view.job.status is Status.SENT, view.attempts
     assert [command.split()[0] for command in relay.commands[:4]] == ["EHLO", "STARTTLS", "EHLO", "AUTH"]
     assert relay.commands[3] == "AUTH PLAIN AGFkYQBzQGNyZXQ="
@@ -470,7 +474,7 @@ async def test_with_tls_from_the_start_and_auth_login(make_run: Callable[..., Ru
     async with scripted_relay(relay, implicit_tls=True):
         run = make_run(smtp_url=f"smtps://ada:s%40cret@localhost:{relay.port}")
         view = await run.once(await run.submit(TO_ONE))
-        await run.deps.pool.close()
+        await run.deps.router.close()
     assert view.job.status is Status.SENT, view.attempts
     assert relay.commands[1:3] == ["AUTH LOGIN YWRh", "c0BjcmV0"]
 
@@ -481,11 +485,23 @@ async def test_a_host_that_cannot_be_a_name_waits_for_its_mend(make_run: Callabl
     assert (view.job.status, view.attempts[0].phase) == (Status.DEFERRED, Phase.CONNECT)
 
 
-async def test_a_sender_that_is_refused_is_not_asked_for_twice(run: Run, relay: ScriptedRelay) -> None:
+async def test_a_sender_that_is_refused_on_a_used_connection_is_asked_for_once_more_on_a_fresh_one(
+    run: Run, relay: ScriptedRelay
+) -> None:
     relay.script["MAIL"] = ["250 ok", "553 5.7.1 Sender not allowed"]
     await run.once(await run.submit(TO_ONE))
     view = await run.once(await run.submit(TO_ONE))
+    assert (view.job.status, view.job.attempts, len(view.attempts)) == (Status.FAILED, 1, 1)
+    assert (sum(command.startswith("MAIL") for command in relay.commands), relay.connections) == (3, 2)
+
+
+async def test_a_sender_that_is_refused_on_a_fresh_connection_is_not_asked_for_twice(
+    run: Run, relay: ScriptedRelay
+) -> None:
+    relay.script["MAIL"] = ["553 5.7.1 Sender not allowed"]
+    view = await run.once(await run.submit(TO_ONE))
     assert (view.job.status, relay.connections) == (Status.FAILED, 1)
+    assert sum(command.startswith("MAIL") for command in relay.commands) == 1
 
 
 async def test_a_job_runs_in_one_place_at_a_time(run: Run, relay: ScriptedRelay) -> None:

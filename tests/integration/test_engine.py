@@ -19,6 +19,7 @@ from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobStore
 from mailer.store.leases import LeaseStore
+from mailer.store.relays import RelayStore
 from mailer.store.runs import Claim, Held
 from mailer.store.watch import ServerWatch
 from tests.support.smtp import HANG, ScriptedRelay
@@ -27,6 +28,8 @@ from tests.support.workers import Workers, ids
 from worker import engine, heartbeat
 from worker.engine import LeasedWorker
 from worker.preparation import Deps
+from worker.relays.board import Board
+from worker.relays.relay import relays_from
 from worker.tasks import deliver
 
 
@@ -79,8 +82,14 @@ class Engines:
     deps: Deps
 
     def make(self, **options: Any) -> LeasedWorker:
-        watch = ServerWatch(self.redis, Durability())
-        ctx = {"redis": self.redis, "leases": self.leases, "deps": self.deps, "watch": watch, "lease_s": 10.0}
+        ctx = {
+            "redis": self.redis,
+            "leases": self.leases,
+            "deps": self.deps,
+            "watch": ServerWatch(self.redis, Durability()),
+            "board": Board(RelayStore(self.redis), relays_from(self.deps.settings), "this worker"),
+            "lease_s": 10.0,
+        }
         functions = options.pop("functions", [func(deliver, name=queue.DELIVER)])
         return LeasedWorker(functions=functions, ctx=ctx, handle_signals=False, **options)
 

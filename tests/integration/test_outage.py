@@ -22,11 +22,15 @@ from mailer.store import keys
 from mailer.store.connection import RedisClient, connect
 from mailer.store.jobs import JobStore
 from mailer.store.leases import LeaseStore
+from mailer.store.relays import RelayStore
 from mailer.store.watch import ServerWatch
 from tests.support.waiting import until
 from tests.support.workers import Workers
 from worker import heartbeat
 from worker.engine import LeasedWorker
+from worker.preparation import Deps
+from worker.relays.board import Board
+from worker.relays.relay import relays_from
 
 LEASE_MS = 1500
 AWAY_S = 2.0
@@ -37,6 +41,7 @@ class Office:
     """Two workers in this process, on a queue server of their own. Each job runs until it is told to end."""
 
     settings: MailerSettings
+    deps: Deps
     folder: Path
     servers: AsyncExitStack
     stack: AsyncExitStack
@@ -56,7 +61,14 @@ class Office:
             await ctx["lease"].drop()
 
         # lease_s is the rhythm of signs of life: the leases themselves are shorter.
-        ctx = {"redis": redis, "leases": leases, "watch": ServerWatch(redis, Durability()), "lease_s": 60.0}
+        ctx = {
+            "redis": redis,
+            "leases": leases,
+            "deps": self.deps,
+            "watch": ServerWatch(redis, Durability()),
+            "board": Board(RelayStore(redis), relays_from(self.deps.settings), name),
+            "lease_s": 60.0,
+        }
         functions = [func(hold, name=queue.DELIVER)]
         engine = self.engines[name] = LeasedWorker(functions=functions, ctx=ctx, handle_signals=False)
         running = asyncio.create_task(engine.async_run())
@@ -92,14 +104,14 @@ async def connected(stack: AsyncExitStack, url: str, settings: MailerSettings) -
 
 @pytest.fixture
 async def office(
-    tmp_path: Path, mailer_settings: MailerSettings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mailer_settings: MailerSettings, make_deps: Callable[..., Deps], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Office]:
     monkeypatch.setattr(heartbeat, "AT_MOST_EVERY_S", LEASE_MS / 3000)
     async with AsyncExitStack() as servers, AsyncExitStack() as stack:
         server = await servers.enter_async_context(embedded_server(tmp_path))
         redis, leases = await connected(servers, server.url, mailer_settings)
         workers = Workers(JobStore(redis, Durability()), leases, redis)
-        yield Office(mailer_settings, tmp_path, servers, stack, server, redis, workers)
+        yield Office(mailer_settings, make_deps(), tmp_path, servers, stack, server, redis, workers)
 
 
 async def killed(office: Office) -> None:
