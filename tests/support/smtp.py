@@ -185,7 +185,7 @@ async def scripted_relay(
         try:
             await _Conversation(relay, reader, writer).run()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
+            writer.transport.abort()  # TLS would wait for the other side's farewell
         finally:
             tasks.discard(task)
             writer.close()
