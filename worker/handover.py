@@ -43,7 +43,7 @@ async def hand_over(job: Job, mail: Mail, deps: Deps, clock: Clock, journal: Jou
         return Unknown(routed.tries, handing.recipients, policy_of(job, deps))
     answered = _with_results(recipients, routed.results)
     waits = {routed.results[item.address.email].wait for item in answered if item.status in OPEN_RECIPIENT}
-    stays_at = routed.relay if Wait.GREYLIST in waits else None
+    stays_at = routed.greylisted_at if Wait.GREYLIST in waits else None
     return HandedOver(routed.tries, answered, _at_least_s(waits, job.attempts + 1), stays_at)
 
 

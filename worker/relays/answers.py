@@ -72,11 +72,13 @@ class Verdicts:
 
 
 class Lost(Exception):
-    """The conversation broke off. Stays within worker.relays: to all others it is an Answer."""
+    """The conversation broke off. Stays within worker.relays: to all others it is an Answer. `shared`: it was another
+    mail's."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, shared: bool = False) -> None:
         super().__init__(answer.reply.text)
         self.answer = answer
+        self.shared = shared
 
 
 def lost(phase: Phase, kind: Kind, text: str, code: int | None = None) -> Lost:

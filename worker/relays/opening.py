@@ -5,6 +5,7 @@ translated by itself. What a step raises beside Lost is a defect.
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import socket
@@ -17,14 +18,13 @@ from aiohappyeyeballs import AddrInfoType, remove_addr_infos, start_connection
 from aiosmtplib import (
     SMTP,
     SMTPException,
-    SMTPResponse,
     SMTPResponseException,
     SMTPServerDisconnected,
     SMTPTimeoutError,
 )
 
 from mailer.jobs import Phase
-from worker.relays.answers import Kind, Lost, lost
+from worker.relays.answers import Answer, Kind, Lost, lost
 from worker.relays.relay import Relay
 from worker.relays.timeouts import Timeouts
 from worker.relays.transaction import Offers
@@ -35,6 +35,10 @@ HAPPY_EYEBALLS_S = 0.25
 NAME_DOES_NOT_EXIST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 NEXT_ADDRESS = frozenset({Phase.BANNER, Phase.EHLO})
 """Where the trouble may be this one machine's, and another address of the relay another machine."""
+TRANSIENT, PERMANENT = 4, 5
+"""First digits of replies (RFC 5321 4.2.1)."""
+LONGEST_SIZE = 20
+"""Digits of SIZE (RFC 1870 3)."""
 
 Resolve = Callable[[str, int], Awaitable[Sequence[AddrInfoType]]]
 
@@ -55,9 +59,9 @@ class Opening:
     resolve: Resolve = resolve
     noted: list[tuple[float, str, bytes | str]] = field(default_factory=list)
     timings: dict[str, int] = field(default_factory=dict)
+    _phase: Phase = Phase.CONNECT
 
     async def run(self) -> tuple[Wire, Offers]:
-        phase = Phase.CONNECT
         try:
             async with asyncio.timeout(self.timeouts.connect_s):
                 addresses = await self._addresses()
@@ -65,11 +69,12 @@ class Opening:
                     try:
                         return await self._at_one_of(addresses)
                     except Lost as broken:
-                        phase = broken.answer.phase
-                        if phase not in NEXT_ADDRESS or broken.answer.kind is Kind.REPLY or not addresses:
+                        if not addresses or not _may_be_one_machines(broken.answer):
                             raise
         except TimeoutError as error:
-            raise lost(phase, Kind.SILENT, f"Not ready for mail within {self.timeouts.connect_s:g} s") from error
+            text = f"Not ready for mail within {self.timeouts.connect_s:g} s"
+            self._note("-", text)
+            raise lost(self._phase, Kind.SILENT, text) from error
 
     async def _addresses(self) -> list[AddrInfoType]:
         with self._step(Phase.CONNECT):
@@ -100,17 +105,20 @@ class Opening:
                 await self._starttls(client)
                 await self._ehlo(client)
             await self._authenticate(client)
+            return self._taken_over(client)
         except BaseException:
             client.close()  # aiosmtplib holds its connect lock until then
-            sock.close()
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # not close: it is the transport's, which may wait for a TLS farewell
             raise
-        return self._taken_over(client)
 
     async def _tcp(self, addresses: list[AddrInfoType]) -> socket.socket:
         with self._step(Phase.CONNECT):
             try:
                 async with asyncio.timeout(self.timeouts.tcp_s):
                     sock = await start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                peer = sock.getpeername()
             except TimeoutError as error:
                 text = f"{self.relay.host}:{self.relay.port} did not answer within {self.timeouts.tcp_s:g} s"
                 raise lost(Phase.CONNECT, Kind.UNREACHABLE, text) from error
@@ -118,29 +126,27 @@ class Opening:
                 why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
                 text = f"{self.relay.host}:{self.relay.port} cannot be reached: {why}"
                 raise lost(Phase.CONNECT, Kind.UNREACHABLE, text) from error
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            peer = sock.getpeername()
-            remove_addr_infos(addresses, peer)
+            _strike_out(addresses, peer)
             self._note("-", f"connected to {peer[0]} port {peer[1]}")
             return sock
 
     async def _banner(self, client: SMTP) -> None:
         """And before it the handshake, where TLS begins at once."""
-        with self._step(Phase.BANNER), self._translated(Phase.BANNER, in_tls=self.relay.tls == "implicit"):
-            self._heard(await client.connect(timeout=self.timeouts.banner_s))
+        with self._step(Phase.BANNER), self._translated(Phase.BANNER):
+            self._heard(*await client.connect(timeout=self.timeouts.banner_s))
 
     async def _ehlo(self, client: SMTP) -> None:
         with self._step(Phase.EHLO), self._translated(Phase.EHLO):
             self._note(">", f"EHLO {client.local_hostname}")
-            self._heard(await client.ehlo(timeout=self.timeouts.ehlo_s))
+            self._heard(*await client.ehlo(timeout=self.timeouts.ehlo_s))
 
     async def _starttls(self, client: SMTP) -> None:
         with self._step(Phase.TLS):
             if not client.supports_extension("starttls"):
                 raise lost(Phase.TLS, Kind.NO_STARTTLS, "The relay does not offer STARTTLS, which is required.")
-            with self._translated(Phase.TLS, in_tls=True):
+            with self._translated(Phase.TLS):
                 self._note(">", "STARTTLS")
-                self._heard(await client.starttls(timeout=self.timeouts.tls_s))
+                self._heard(*await client.starttls(timeout=self.timeouts.tls_s))
 
     async def _authenticate(self, client: SMTP) -> None:
         """One mechanism, one try: a wrong password costs one failure, not one for each mechanism."""
@@ -151,10 +157,10 @@ class Opening:
         with self._step(Phase.AUTH), self._translated(Phase.AUTH):
             if "plain" in offered:
                 self._note(">", "AUTH PLAIN ***")
-                self._heard(await client.auth_plain(username, password, timeout=self.timeouts.auth_s))
+                self._heard(*await client.auth_plain(username, password, timeout=self.timeouts.auth_s))
             elif "login" in offered:
                 self._note(">", "AUTH LOGIN ***")
-                self._heard(await client.auth_login(username, password, timeout=self.timeouts.auth_s))
+                self._heard(*await client.auth_login(username, password, timeout=self.timeouts.auth_s))
             else:
                 text = f"The relay offers no AUTH PLAIN or LOGIN (only {', '.join(offered) or 'none'})."
                 raise lost(Phase.AUTH, Kind.NO_AUTH, text)
@@ -170,24 +176,24 @@ class Opening:
             pipelining="pipelining" in extensions,
             eightbitmime="8bitmime" in extensions,
             smtputf8="smtputf8" in extensions,
-            size=None if size is None else int(size) if size.isdecimal() else 0,
+            size=None if size is None else int(size) if size.isdecimal() and len(size) <= LONGEST_SIZE else 0,
         )
 
     @contextlib.contextmanager
-    def _translated(self, phase: Phase, *, in_tls: bool = False) -> Iterator[None]:
+    def _translated(self, phase: Phase) -> Iterator[None]:
         """What aiosmtplib, ssl and the system say, in our words."""
         try:
             yield
         except SMTPResponseException as error:
-            if error.code <= 0:  # what it could not read
-                raise lost(phase, Kind.OUT_OF_STEP, error.message) from error
-            self._note("<", f"{error.code} {error.message}")
-            raise lost(phase, Kind.REPLY, error.message, error.code) from error
+            said = self._heard(error.code, error.message)
+            if error.code // 100 not in {TRANSIENT, PERMANENT}:  # -1 is what it could not read
+                raise lost(phase, Kind.OUT_OF_STEP, f"Out of step: {said}") from error
+            raise lost(phase, Kind.REPLY, said, error.code) from error
         except SMTPTimeoutError as error:
             raise lost(phase, Kind.SILENT, str(error)) from error
         except (SMTPException, OSError, ValueError) as error:
             cause = error.__cause__ or error
-            if in_tls and isinstance(cause, ssl.SSLError | ssl.CertificateError):
+            if isinstance(cause, ssl.SSLError):  # after the handshake too: only then a relay refuses our certificate
                 raise _tls_trouble(cause) from error
             text = str(error) or type(error).__name__
             dropped = isinstance(error, SMTPServerDisconnected | OSError)
@@ -195,7 +201,7 @@ class Opening:
 
     @contextlib.contextmanager
     def _step(self, phase: Phase) -> Iterator[None]:
-        began = time.monotonic()
+        began, self._phase = time.monotonic(), phase
         try:
             yield
         except Lost as broken:
@@ -205,11 +211,36 @@ class Opening:
         finally:
             self.timings[phase.value] = self.timings.get(phase.value, 0) + round((time.monotonic() - began) * 1000)
 
-    def _heard(self, response: SMTPResponse) -> None:
-        self._note("<", f"{response.code} {response.message}")
+    def _heard(self, code: int, text: str) -> str:
+        """What was said, without the password: some relays repeat what they did not understand."""
+        said = text
+        for form in _forms(self.relay.username, self.relay.password):
+            said = said.replace(form, "***")
+        self._note("<", f"{code} {said}")
+        return said
 
     def _note(self, direction: str, text: str) -> None:
         self.noted.append((time.monotonic(), direction, text))
+
+
+def _may_be_one_machines(answer: Answer) -> bool:
+    is_final = answer.kind is Kind.REPLY and (answer.reply.code or 0) // 100 == PERMANENT
+    return answer.phase in NEXT_ADDRESS and not is_final
+
+
+def _forms(username: str | None, password: str | None) -> tuple[str, ...]:
+    """All in which a password is said (RFC 4616, and AUTH LOGIN)."""
+    if username is None or password is None:
+        return ()
+    encoded = (base64.b64encode(said.encode()).decode() for said in (f"\0{username}\0{password}", password))
+    return (*encoded, password)
+
+
+def _strike_out(addresses: list[AddrInfoType], peer: tuple[str, int] | tuple[str, int, int, int]) -> None:
+    try:
+        remove_addr_infos(addresses, peer)
+    except ValueError:  # 0.0.0.0, which is another one than it says: all of them count as tried
+        addresses.clear()
 
 
 def _tls_trouble(error: BaseException) -> Lost:

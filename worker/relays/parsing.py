@@ -12,16 +12,18 @@ _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?\r*", re.DOTALL)
 _SHOWN = 80
 
 
-class Malformed(Exception):
-    """It is no SMTP reply."""
-
-
 @dataclass(frozen=True, slots=True)
 class RawReply:
     """Its code, and the text of its lines, one below the other."""
 
     code: int
     text: str
+
+
+class Malformed(Exception):
+    """It is no SMTP reply. `before`: those that came before it, in the same piece."""
+
+    before: tuple[RawReply, ...] = ()
 
 
 class ReplyParser:
@@ -33,16 +35,27 @@ class ReplyParser:
         self._lines: list[bytes] = []
         self._octets = 0
 
+    @property
+    def is_midway(self) -> bool:
+        """A reply has begun, and not ended."""
+        return bool(self._rest or self._lines)
+
     def feed(self, data: bytes) -> list[RawReply]:
         """Raises Malformed, also where a multi-line reply changes its code or does not end within MAX_OCTETS."""
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
-        replies = [reply for line in lines if (reply := self._line(line)) is not None]
-        if self._octets + len(self._rest) > MAX_OCTETS:
-            raise Malformed(f"A reply of more than {MAX_OCTETS:,} octets")
+        replies: list[RawReply] = []
+        try:
+            for line in lines:
+                self._read(line, replies)
+            if self._octets + len(self._rest) > MAX_OCTETS:
+                raise Malformed(f"A reply of more than {MAX_OCTETS:,} octets")
+        except Malformed as error:
+            error.before = tuple(replies)
+            raise
         return replies
 
-    def _line(self, line: bytes) -> RawReply | None:
+    def _read(self, line: bytes, replies: list[RawReply]) -> None:
         match = _LINE.fullmatch(line)
         if match is None:
             raise Malformed(f"Not an SMTP reply: {_shown(line)}")
@@ -55,10 +68,10 @@ class ReplyParser:
         self._lines.append((text or b"").strip())
         if more == b"-":
             self._code = code
-            return None
+            return
         whole = b"\n".join(self._lines).decode("utf-8", "replace")
         self._code, self._lines, self._octets = None, [], 0
-        return RawReply(int(code), whole)
+        replies.append(RawReply(int(code), whole))
 
 
 def _shown(line: bytes) -> str:

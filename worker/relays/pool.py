@@ -39,11 +39,13 @@ class _Connection:
 
 @dataclass(slots=True)
 class Try:
-    """What came of a mail at one relay. `conversation` and `timings` as in mailer.jobs.Attempt."""
+    """What came of a mail at one relay. `conversation` and `timings` as in mailer.jobs.Attempt. `shared`: a connection
+    that another mail has told of already."""
 
     verdicts: Verdicts
     conversation: tuple[str, ...] = ()
     timings: dict[str, int] = field(default_factory=dict)
+    shared: bool = False
 
 
 class Pool:
@@ -84,11 +86,11 @@ class Pool:
             for turn in range(TURNS):
                 try:
                     connection = await self._ready(noted, timings, fresh=turn > 0)
+                    if before_mail is not None and turn == 0:
+                        connection = await self._wait(before_mail, connection, noted, timings)
                 except Lost as broken:
                     verdicts = Verdicts.alike(broken.answer, envelope.emails)
-                    break
-                if before_mail is not None and turn == 0:
-                    await before_mail()
+                    return Try(verdicts, written_down(noted, began), timings, broken.shared)
                 verdicts = await self._use(connection, envelope, journal, noted, timings)
                 if not all(_is_the_connections_fault(answer) for answer in verdicts.answers.values()):
                     break
@@ -111,6 +113,21 @@ class Pool:
             opened = await self._open(noted, timings, fresh=fresh)
             if opened is not None:
                 return opened
+
+    async def _wait(
+        self, before_mail: Callable[[], Awaitable[None]], connection: _Connection, noted: Noted, timings: dict[str, int]
+    ) -> _Connection:
+        """Where nothing comes of it, the connection is another mail's; where the relay did not wait for so long, the
+        mail goes on a fresh one. Raises Lost, and what `before_mail` does."""
+        try:
+            await before_mail()
+        except BaseException:
+            self._lay_by(connection)
+            raise
+        if not connection.wire.has_spoken:
+            return connection
+        connection.wire.part()
+        return await self._ready(noted, timings, fresh=True)
 
     async def _use(
         self, connection: _Connection, envelope: Envelope, journal: Journal, noted: Noted, timings: dict[str, int]
@@ -139,9 +156,12 @@ class Pool:
         elif connection.mails >= MAILS_EACH or now - connection.opened_at >= AGE_S:
             wire.part()
         else:
-            self._idle.append(connection)
-            if self._sweeper is None:
-                self._sweeper = asyncio.get_running_loop().call_later(self._timeouts.idle_s, self._sweep)
+            self._lay_by(connection)
+
+    def _lay_by(self, connection: _Connection) -> None:
+        self._idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().call_later(self._timeouts.idle_s, self._sweep)
 
     def _sweep(self) -> None:
         """Close what has been idle for too long: last in, first out never comes to it by itself."""
@@ -177,7 +197,7 @@ class Pool:
                 return None
             if self._failure is not None and self._failed_at >= began_at:
                 noted.append((time.monotonic(), "-", f"as for another mail just now: {self._failure.reply.text}"))
-                raise Lost(self._failure)
+                raise Lost(self._failure, shared=True)
             opening = Opening(self.relay, self._tls, self._timeouts, noted=noted, timings=timings)
             try:
                 wire, offers = await opening.run()

@@ -53,15 +53,13 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The relays that were tried, the deciding one last. `in_doubt`: its answer to the final dot was lost."""
+    """The relays that were tried, the deciding one last. `in_doubt`: its answer to the final dot was lost.
+    `greylisted_at`: the one that somebody has to come back to."""
 
     tries: tuple[Tried, ...]
     results: Mapping[str, Result]
     in_doubt: bool = False
-
-    @property
-    def relay(self) -> str:
-        return self.tries[-1].relay or ""
+    greylisted_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class Journal(Protocol):
         """Before a final dot, with what is known for each recipient by then. It raises where no dot may be written."""
 
     def refused(self) -> None:
-        """The relay answered that dot, and did not take the mail; another relay is asked."""
+        """The relay did not take the mail, at that dot or before it; another relay is asked."""
 
 
 class Router:
@@ -164,6 +162,8 @@ class Router:
 
     async def _tell(self, name: str, found: Try) -> None:
         """What the relay did, to all who share it."""
+        if found.shared:
+            return
         faults = {rule.row: (rule, answer) for rule, answer in _faults(found)}
         for rule, answer in faults.values():
             trouble = Trouble(0, rule.row, answer.phase, answer.reply)
@@ -176,7 +176,8 @@ class Router:
 
 @dataclass(slots=True)
 class _Attempt:
-    """One attempt, from relay to relay. `envelope` has those who are still to be asked for."""
+    """One attempt, from relay to relay. `envelope` has those who are still to be asked for. `_may_take`: those whom a
+    relay would not have now, and may have later."""
 
     envelope: Envelope
     _journal: Journal
@@ -186,11 +187,15 @@ class _Attempt:
     obstacles: list[Waiting] = field(default_factory=list)
     in_doubt: bool = False
     _could_go_on: tuple[str, ...] = ()
+    _may_take: set[str] = field(default_factory=set)
+    _greylisted_at: str | None = None
+    _is_journaled: bool = False
 
     async def journal(self, relay: str, replies: Mapping[str, Reply]) -> None:
         """Those whom this relay took wait for its answer to the dot; the others have theirs."""
         known = {email: _result(Answer(Phase.RCPT, Kind.REPLY, reply)) for email, reply in replies.items()}
         await self._journal.write(relay, {**self.results, **known})
+        self._is_journaled = True
 
     def goes_on(self, relay: str, found: Try) -> bool:
         """Take note of what a relay said. Whether the next one is to be asked, for those to whom it may make a
@@ -203,23 +208,27 @@ class _Attempt:
         refused = {email: decide(answer) for email, answer in verdicts.answers.items() if not answer.is_accepted}
         self.in_doubt = any(rule.then.fate is Fate.UNKNOWN for rule in refused.values())
         self._could_go_on = tuple(email for email, rule in refused.items() if rule.then.elsewhere)
+        self._may_take |= {email for email in self._could_go_on if refused[email].then.fate is Fate.DEFER}
+        if any(rule.then.wait is Wait.GREYLIST for rule in refused.values()):
+            self._greylisted_at = self._greylisted_at or relay
         if not self._could_go_on or self.in_doubt or verdicts.accepted is not None:
             return False
         recipients = tuple(item for item in self.envelope.recipients if item.email in self._could_go_on)
         self.envelope = replace(self.envelope, recipients=recipients)
-        if said.phase is Phase.DOT:
+        if self._is_journaled:
             self._journal.refused()
+            self._is_journaled = False
         return True
 
     def end(self) -> Routed | Waiting:
-        """A relay that was not asked this time may still take what another one will not."""
+        """A relay that was not asked this time, or was in trouble, may still take what another one will not."""
         if not self.tries:
             return _soonest(self.obstacles)
-        if len(self.tries) < self._relays and not self.in_doubt:
-            for email in self._could_go_on:
-                if self.results[email].status is RecipientStatus.FAILED:
-                    self.results[email] = replace(self.results[email], status=RecipientStatus.DEFERRED)
-        return Routed(tuple(self.tries), self.results, self.in_doubt)
+        for email in () if self.in_doubt else self._could_go_on:
+            is_open = len(self.tries) < self._relays or email in self._may_take
+            if is_open and self.results[email].status is RecipientStatus.FAILED:
+                self.results[email] = replace(self.results[email], status=RecipientStatus.DEFERRED)
+        return Routed(tuple(self.tries), self.results, self.in_doubt, self._greylisted_at)
 
 
 def _waiting(pool: Pool, barred: Barred) -> Waiting:

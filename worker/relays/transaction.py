@@ -18,7 +18,8 @@ from worker.relays.wire import CHUNK, Wire
 
 GO_AHEAD = 354
 BAD_SEQUENCE = 503
-POSITIVE, INTERMEDIATE, PERMANENT = 2, 3, 5
+CLOSING = 421
+POSITIVE, INTERMEDIATE = 2, 3
 """First digits of replies (RFC 5321 4.2.1)."""
 
 
@@ -100,7 +101,7 @@ class Transaction:
         mail, data = self._mail_command(), b"DATA\r\n"
         rcpts = [b"RCPT TO:" + _path(address) + b"\r\n" for address in recipients]
         if self.offers.pipelining:
-            self._say(b"".join((mail, *rcpts, data)), lines=len(rcpts) + 2)
+            await self._say(b"".join((mail, *rcpts, data)), Phase.MAIL, lines=len(rcpts) + 2)
         answer = await self._command(mail, Phase.MAIL, deadline)
         refused = not answer.is_positive
         if refused:
@@ -119,12 +120,11 @@ class Transaction:
     async def _command(self, command: bytes, phase: Phase, deadline: float, *, echo: bool = False) -> Answer:
         """`echo`: a refusal came before, which those that follow may repeat as a bad sequence. Raises Lost."""
         if not self.offers.pipelining:
-            self._say(command)
+            await self._say(command, phase)
         left_s = deadline - asyncio.get_running_loop().time()
         raw = await self.wire.reply(phase, max(0.0, min(self.timeouts.command_s, left_s)))
-        wanted = INTERMEDIATE if phase is Phase.DATA else POSITIVE
-        fits = raw.code // 100 == wanted or raw.code // 100 > INTERMEDIATE
-        if not fits or (raw.code == BAD_SEQUENCE and not echo):
+        taken = raw.code == GO_AHEAD if phase is Phase.DATA else raw.code // 100 == POSITIVE and not echo
+        if not (taken or raw.code // 100 > INTERMEDIATE) or (raw.code == BAD_SEQUENCE and not echo):
             raise lost(phase, Kind.OUT_OF_STEP, f"Out of step: {raw.code} {raw.text}", raw.code)
         return Answer(phase, Kind.REPLY, reply_of(raw.code, raw.text), self.reused)
 
@@ -132,8 +132,11 @@ class Transaction:
         return [email for email, answer in self._answers.items() if answer.is_positive]
 
     def _broken_off(self, why: Answer) -> Verdicts:
-        """What was refused before stays so; for all others nothing has happened."""
+        """What was refused before stays so; for all others nothing has happened. But one answer that belongs to another
+        command (a 250 to DATA) says that those before it may do so as well."""
         answer = replace(why, reused=self.reused)
+        if why.kind is Kind.OUT_OF_STEP and (why.reply.code or 0) // 100 in {POSITIVE, INTERMEDIATE} and self._takers():
+            self._answers = {}
         refused = {email: known for email, known in self._answers.items() if not known.is_positive}
         answers = {email: refused.get(email, answer) for email in self.envelope.emails}
         all_refused = len(refused) == len(answers)
@@ -211,12 +214,14 @@ class Transaction:
 
     async def _lone_dot(self) -> bool:
         """The relay asks for content though nobody is left to get it: it gets none."""
+        if self.wire.has_spoken:
+            return False
         self.wire.say(b".\r\n")
         return await self._hear() is not None
 
     async def _reset(self, refusal: Answer) -> bool:
         """After a refusal. Whether it worked never changes the outcome, only whether the connection is used again."""
-        if refusal.reply.code == 421 or not self.wire.is_open:  # noqa: PLR2004 - the relay is closing: RFC 5321 3.8
+        if refusal.reply.code == CLOSING or self.wire.has_spoken:
             return False
         self.wire.say(b"RSET\r\n")
         return await self._hear() == 250  # noqa: PLR2004 - RFC 5321 4.1.1.5
@@ -237,9 +242,14 @@ class Transaction:
             words.append(b"SMTPUTF8")
         return b" ".join(words) + b"\r\n"
 
-    def _say(self, commands: bytes, lines: int = 1) -> None:
+    async def _say(self, commands: bytes, phase: Phase, lines: int = 1) -> None:
+        """Unless the relay speaks unasked: that it is closing (RFC 5321 3.8), or it is out of step. Raises Lost."""
         if commands.count(b"\n") != lines or commands.count(b"\r") != lines:
             raise ValueError("An address with a line break")
+        if self.wire.has_spoken:
+            raw = await self.wire.reply(phase, self.timeouts.reset_s)
+            kind = Kind.REPLY if raw.code == CLOSING else Kind.OUT_OF_STEP
+            raise Lost(Answer(phase, kind, reply_of(raw.code, raw.text)))
         self.wire.say(commands)
 
     def _clock(self, part: str) -> None:

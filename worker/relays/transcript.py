@@ -20,5 +20,6 @@ def written_down(noted: Sequence[tuple[float, str, bytes | str]], began: float) 
 
 
 def _lines(said: bytes | str) -> list[str]:
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+    octets = said if isinstance(said, bytes) else said.encode("utf-8", "replace")  # lone surrogates are no text
+    text = octets.decode("utf-8", "replace")
     return [line[:MOST_CHARS].rstrip() for line in text.splitlines()]

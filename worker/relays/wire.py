@@ -16,6 +16,8 @@ from worker.relays.parsing import Malformed, RawReply, ReplyParser
 
 CHUNK = 64 * 1024
 """Octets of content written at a time."""
+MOST_UNREAD = 200
+"""Replies that wait to be read: more than a mail has commands."""
 
 
 class Wire(asyncio.Protocol):
@@ -46,22 +48,27 @@ class Wire(asyncio.Protocol):
 
     @property
     def has_spoken(self) -> bool:
-        """The relay said something, or hung up: what is written now would come too late for it."""
-        return bool(self._replies) or not self.is_open
+        """The relay said something, began to, or hung up: what is written now would come too late for it."""
+        return bool(self._replies) or self._parser.is_midway or not self.is_open
 
     def data_received(self, data: bytes) -> None:
         if self._broken is not None:
             return
+        trouble = None
         try:
             replies = self._parser.feed(data)
         except Malformed as error:
-            self._break(Kind.OUT_OF_STEP, str(error))
-            return
+            replies, trouble = list(error.before), str(error)
         if replies:
             self._replies.extend(replies)
             now = time.monotonic()
             self.noted += [(now, "<", f"{reply.code} {reply.text}") for reply in replies]
             self._wake()
+        if len(self._replies) > MOST_UNREAD:
+            trouble = f"More than {MOST_UNREAD} replies, unasked"
+        if trouble is not None:
+            self._break(Kind.OUT_OF_STEP, trouble)
+            self._transport.abort()
 
     def eof_received(self) -> bool:
         self._break(Kind.DROPPED, "The relay closed the connection")
