@@ -144,7 +144,7 @@ def _again(
                 (*attempts[:-1], replace(attempts[-1], next_attempt_at=at)),
                 recipients=recipients,
                 next_attempt_at=at,
-                stays_at=outcome.stays_at if isinstance(outcome, HandedOver) else None,
+                stays_at=_stays_at(job, outcome),
             )
         case TooLate():
             detail = "The next attempt would come after the time set by its author."
@@ -155,6 +155,14 @@ def _again(
         case _:
             assert_never(decision)
     return _end_open(job, recipients or job.recipients, ending)
+
+
+def _stays_at(job: Job, outcome: HandedOver | Deferred) -> str | None:
+    """A relay that may have an earlier copy keeps the job; so does any where none was asked this time."""
+    is_in_doubt = job.unknown_outcomes > 0 and not job.assumed
+    if isinstance(outcome, Deferred) or is_in_doubt:
+        return job.stays_at
+    return outcome.stays_at
 
 
 def _unknown(

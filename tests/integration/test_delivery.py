@@ -214,11 +214,12 @@ async def test_mails_that_wait_for_a_hanging_relay_are_deferred_together(
     make_run: Callable[..., Run], relay: ScriptedRelay
 ) -> None:
     relay.script["BANNER"] = [HANG]
-    run = make_run(smtp_url=f"{relay.url}&connections=4", timeouts=Timeouts(connect_s=0.4))
+    run = make_run(smtp_url=f"{relay.url}&connections=20", timeouts=Timeouts(connect_s=0.6))
     jobs = [await run.submit(TO_ONE) for _ in range(8)]
     views = await asyncio.gather(*(run.once(job_id) for job_id in jobs))
     assert {view.job.status for view in views} == {Status.DEFERRED}
     assert {view.attempts[0].phase for view in views} == {Phase.BANNER}
+    assert relay.connections < len(jobs), "those who wait for a connection do not find out one after another"
 
 
 @pytest.mark.parametrize(

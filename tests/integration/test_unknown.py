@@ -5,6 +5,7 @@ import email.policy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,12 +16,14 @@ from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
 from tests.integration.conftest import Run
-from tests.support.smtp import DROP, HANG, ScriptedRelay
+from tests.support.smtp import DROP, HANG, ScriptedRelay, scripted_relay
 from tests.support.source import Application
 from worker import delivery, tasks
-from worker.relays.pool import Pool
+from worker.relays.board import Unshared
+from worker.relays.pool import Pool, Try
+from worker.relays.relay import Relay, relays_from
+from worker.relays.router import Router
 from worker.relays.timeouts import Timeouts
-from worker.relays.transaction import Envelope, Journal, Verdicts
 
 EVENT = {"event": "user.signed_up", "data": {"id": 42}}
 TO_TWO = {"to": ["ada@example.com", "bob@example.com"], "subject": "Hello", "text": "Hi\n"}
@@ -211,6 +214,31 @@ async def test_a_job_in_doubt_whose_time_is_over_stays_in_doubt(
     assert view.job.reason is None
 
 
+def relay_of(run: Run) -> Relay:
+    return relays_from(run.deps.settings)[0]
+
+
+async def test_no_other_relay_is_asked_for_a_mail_that_one_may_have(
+    under: Callable[[str], Run], relay: ScriptedRelay
+) -> None:
+    run = under("resend")
+    first = replace(relay_of(run), name="first")
+    lose_answers(relay, DROP)
+    async with scripted_relay() as other:
+        second = replace(first, name="second", port=other.port)
+        router = Router([Pool(first), Pool(second)], Unshared())
+        run.deps = replace(run.deps, router=router)
+        job_id = await run.submit(TO_ONE)
+        assert (await run.once(job_id)).job.stays_at == "first"
+        relay.script["BANNER"] = ["421 4.3.2 Closing", "421 4.3.2 Closing", "220 ready"]
+        for _ in range(2):
+            assert (await run.once(job_id)).job.status is Status.DEFERRED
+        view = await run.once(job_id)
+        await router.close()
+    assert (view.job.status, [attempt.relay for attempt in view.attempts]) == (Status.SENT, ["first"] * 4)
+    assert (len(relay.received), other.connections) == (2, 0)
+
+
 async def died_after_its_dot(run: Run, job_id: str) -> None:
     """The relay takes the mail, and the worker is gone before it could write that down."""
     lease = await run.claim(job_id)
@@ -238,7 +266,7 @@ async def test_a_worker_that_died_after_the_dot_is_a_lost_answer(
     view = await run.once(job_id)
     assert (view.job.status, view.job.unknown_outcomes, view.job.crashes) == (status, 1, 0)
     (attempt,) = view.attempts
-    assert (attempt.outcome, attempt.phase, attempt.relay) == ("unknown", Phase.DOT, run.deps.pool.relay.name)
+    assert (attempt.outcome, attempt.phase, attempt.relay) == ("unknown", Phase.DOT, relay_of(run).name)
     assert len(relay.received) == copies, "the run that finds the mark sends nothing"
     assert view.job.journal is None
 
@@ -301,8 +329,8 @@ async def test_a_mail_whose_job_is_anothers_by_now_is_withheld(run: Run, relay: 
 class Defective(Pool):
     """Breaks down once the relay has the mail."""
 
-    async def send(self, envelope: Envelope, journal: Journal) -> Verdicts:
-        await super().send(envelope, journal)
+    async def send(self, *mail: Any, **options: Any) -> Try:
+        await super().send(*mail, **options)
         raise RuntimeError("a defect")
 
 
@@ -310,10 +338,10 @@ async def test_a_defect_after_the_dot_is_a_lost_answer_and_no_failure(
     under: Callable[[str], Run], relay: ScriptedRelay
 ) -> None:
     run = under("hold")
-    pool = Defective(run.deps.pool.relay)
-    run.deps = replace(run.deps, pool=pool)
+    router = Router([Defective(relay_of(run))], Unshared())
+    run.deps = replace(run.deps, router=router)
     view = await run.once(await run.submit(TO_ONE))
-    await pool.close()
+    await router.close()
     assert (view.job.status, view.job.unknown_outcomes, len(relay.received)) == (Status.UNKNOWN, 1, 1)
 
 
@@ -360,9 +388,9 @@ async def test_a_journal_that_cannot_be_written_withholds_the_mail_and_gives_the
     assert lease is not None
     release = lease.give_back
 
-    async def server_is_back(delay_s: float = 0.0) -> None:
+    async def server_is_back(delay_s: float = 0.0, detail: str = "") -> None:
         await redis.execute_command("REPLICAOF", "NO", "ONE")
-        await release(delay_s)
+        await release(delay_s, detail)
 
     lease.give_back = server_is_back  # type: ignore[method-assign]  # the server recovers at this moment
     try:

@@ -265,6 +265,18 @@ def test_the_second_copy_goes_to_the_relay_that_may_have_the_first():
     assert [item.outcome for item in ending.attempts] == ["failed_over", "unknown"]
 
 
+def test_a_second_copy_that_has_to_wait_still_goes_to_the_relay_that_may_have_the_first():
+    about = replace(after(1), stays_at="second")
+    for outcome in (handed_over(D), replace(handed_over(D), stays_at="first"), LOST):
+        assert ended(about, outcome).stays_at == "second"
+
+
+def test_a_source_in_trouble_leaves_a_job_at_the_relay_that_asked_for_patience():
+    about = replace(job(P), stays_at="relay")
+    assert ended(about, LOST).stays_at == "relay"
+    assert ended(about, handed_over(D)).stays_at is None, "unless it asks again"
+
+
 def test_a_mail_in_doubt_twice_is_not_sent_a_third_time():
     ending = ended(after(1), in_doubt(RESEND, ADA))
     assert (ending.status, ending.next_attempt_at, ending.unknown_outcomes) == (Status.UNKNOWN, None, 2)
