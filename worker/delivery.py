@@ -79,10 +79,10 @@ async def deliver(lease: Lease, deps: Deps) -> None:
 
 async def _wait(job: Job, waiting: Waiting, lease: Lease, deps: Deps, clock: Clock) -> None:
     """Back to the queue until a relay may be had, or its time is over. No attempt was made."""
-    now = clock.now()
-    ends_at = min(job.expires_at or now + LONGEST_WAIT_MS, _gives_up_at(job, deps))
+    now, gives_up_at = clock.now(), _gives_up_at(job, deps)
+    ends_at = min(job.expires_at or gives_up_at, gives_up_at)
     log.info("job.waits_for_relay", detail=waiting.detail)
-    delay_ms = max(0, min(waiting.wait_s * 1000, ends_at - now))
+    delay_ms = max(0, min(waiting.wait_s * 1000, LONGEST_WAIT_MS, ends_at - now))
     await lease.give_back(delay_ms / 1000, waiting.detail)
 
 

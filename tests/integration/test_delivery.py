@@ -26,6 +26,11 @@ from tests.support.waiting import until
 from worker import tasks
 from worker.delivery import deliver
 from worker.fetch import Fetcher
+from worker.relays.board import Unshared
+from worker.relays.breaker import Barred, Standing
+from worker.relays.pool import Pool
+from worker.relays.relay import relays_from
+from worker.relays.router import Router
 from worker.relays.timeouts import Timeouts
 
 Send = Callable[[dict[str, Any]], Awaitable[JobView]]
@@ -244,6 +249,45 @@ async def test_a_relay_that_is_down_defers(make_run: Callable[..., Run]) -> None
     view = await run.once(await run.submit(TO_ONE))
     assert view.job.status is Status.DEFERRED
     assert (view.attempts[0].phase, view.attempts[0].relay) == (Phase.CONNECT, "gone")
+
+
+class Barring(Unshared):
+    """No relay may be asked for an hour."""
+
+    def standing(self, name: str) -> Standing:
+        return Barred("open (quota)", 3600)
+
+
+@pytest.mark.parametrize(
+    "body", [TO_ONE, {"template": "reset-password", "data": {"id": 42, "reset_url": "https://a.test/r"}}]
+)
+async def test_a_job_that_waits_for_a_relay_is_looked_at_again_after_a_minute_and_loses_no_attempt(
+    run: Run, relay: ScriptedRelay, app_source: Application, body: dict[str, Any]
+) -> None:
+    """Be it that its author has set a time. Somebody may have mended the relay."""
+    run.deps = replace(run.deps, router=Router([Pool(relays_from(run.deps.settings)[0])], Barring()))
+    view = await run.once(await run.submit(body))
+    assert (view.job.status, view.job.attempts, view.attempts) == (Status.PENDING, 0, ())
+    assert "open (quota)" in (view.job.detail or "")
+    assert (relay.connections, app_source.requests) == (0, [])
+    assert 50 < await due_in_s(run, view.job.id) <= 61
+
+
+async def test_a_job_whose_time_ends_while_it_waits_for_a_relay_ends_then(run: Run) -> None:
+    run.deps = replace(run.deps, router=Router([Pool(relays_from(run.deps.settings)[0])], Barring()))
+    reset, notice = [
+        await run.submit(body)
+        for body in ({"template": "reset-password", "data": {"id": 42, "reset_url": "https://a.test/r"}}, TO_ONE)
+    ]
+    for job_id, seconds in ((reset, 30 * 60 - 20), (notice, 3 * 86400 - 20)):
+        await run.age(job_id, seconds)
+        await run.once(job_id)
+        assert await due_in_s(run, job_id) <= 21
+        await run.age(job_id, 30)
+    view = await run.once(reset)
+    assert (view.job.status, view.attempts) == (Status.EXPIRED, ())
+    view = await run.once(notice)
+    assert (view.job.status, view.job.reason) == (Status.FAILED, Reason.NO_USABLE_RELAY)
 
 
 @pytest.mark.parametrize("trouble", [DROP, "421 4.4.2 Bad timing", "500 What?"])
@@ -516,7 +560,8 @@ async def test_a_job_runs_in_one_place_at_a_time(run: Run, relay: ScriptedRelay)
 
 
 async def due_in_s(run: Run, job_id: str) -> float:
-    score = await run.redis.zscore(queue.QUEUE, job_id)
+    scores = [await run.redis.zscore(name, job_id) for name in queue.QUEUES.values()]
+    (score,) = [score for score in scores if score is not None]
     seconds, _ = await run.redis.time()
     return float(score) / 1000 - seconds
 
