@@ -19,7 +19,6 @@ from worker.relays.wire import CHUNK, Wire
 GO_AHEAD = 354
 BAD_SEQUENCE = 503
 CLOSING = 421
-CLOSING = 421
 POSITIVE, INTERMEDIATE = 2, 3
 """First digits of replies (RFC 5321 4.2.1)."""
 
@@ -134,7 +133,7 @@ class Transaction:
 
     def _broken_off(self, why: Answer) -> Verdicts:
         """What was refused before stays so; for all others nothing has happened. But one answer that belongs to another
-        command (a 250 to DATA) says that those before it may do so as well. A relay that left after a 421 has told why."""
+        command (a 250 to DATA) says that those before it may do so as well. Who left after a 421 has told why."""
         closing = next((known for known in self._answers.values() if known.reply.code == CLOSING), None)
         answer = closing if closing and why.kind is Kind.DROPPED else replace(why, reused=self.reused)
         if why.kind is Kind.OUT_OF_STEP and (why.reply.code or 0) // 100 in {POSITIVE, INTERMEDIATE} and self._takers():
