@@ -34,8 +34,8 @@ test: $(VENV)/.tested ## every test, on its own queue server and SMTP servers
 chaos: $(VENV)/.tested ## kill everything under load, account for every mail (JOBS=2000 KILLS=40 SEED=1)
 	@JOBS=$(JOBS) KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m tests.chaos
 
-peers: ## install what the tests against other languages' parsers use (needs npm)
-	cd tests/peers && npm ci --no-audit --no-fund --silent
+peers: ## fetch the mail parser (npm) and mail servers (apt-get) of others that tests use; installs nothing
+	sh tests/peers/fetch.sh
 
 bench: $(VENV)/.tested ## measure accepting, latency and calls to the queue server, on real processes
 	$(BIN)/python -m benchmarks.accept
@@ -49,7 +49,7 @@ lock: ## resolve the dependencies again, with hashes and without registry addres
 	PATH="$(CURDIR)/.lock-venv/bin:$$PATH" sh requirements/lock.sh
 
 clean: ## remove the environment and every cache (not .postroom, which holds data)
-	rm -rf $(VENV) .lock-venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .lock-venv .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.installed: requirements/run.txt pyproject.toml
 	@echo "Installing Postroom into $(VENV) (once; a few seconds) ..."
