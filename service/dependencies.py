@@ -14,6 +14,7 @@ from mailer.settings import MailerSettings
 from mailer.store.connection import connect
 from mailer.store.jobs import JobStore
 from mailer.store.mailbox import MailboxStore
+from mailer.store.relays import RelayStore
 from mailer.store.watch import ServerWatch
 from service.intake import Intake
 
@@ -25,6 +26,7 @@ class State(TypedDict):
 
     jobs: JobStore
     mailbox: MailboxStore
+    relays: RelayStore
     templates: TemplateLibrary
     intake: Intake
     watch: ServerWatch
@@ -48,6 +50,7 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
                 yield State(
                     jobs=jobs,
                     mailbox=MailboxStore(redis),
+                    relays=RelayStore(redis),
                     templates=templates,
                     intake=Intake(jobs, templates, settings.from_),
                     watch=watch,
@@ -76,6 +79,10 @@ def _mailbox(request: Request) -> MailboxStore:
     return cast("MailboxStore", request.state.mailbox)
 
 
+def _relays(request: Request) -> RelayStore:
+    return cast("RelayStore", request.state.relays)
+
+
 def _templates(request: Request) -> TemplateLibrary:
     return cast("TemplateLibrary", request.state.templates)
 
@@ -91,6 +98,7 @@ def _owner(request: Request) -> str:
 IntakeDep = Annotated[Intake, Depends(_intake)]
 JobsDep = Annotated[JobStore, Depends(_jobs)]
 MailboxDep = Annotated[MailboxStore, Depends(_mailbox)]
+RelaysDep = Annotated[RelayStore, Depends(_relays)]
 TemplatesDep = Annotated[TemplateLibrary, Depends(_templates)]
 WatchDep = Annotated[ServerWatch, Depends(_watch)]
 OwnerDep = Annotated[str, Depends(_owner)]

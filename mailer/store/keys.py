@@ -46,7 +46,6 @@ MAILBOX_ARRIVALS = "postroom:mailbox:arrivals"
 JOB = "postroom:job:"
 PAYLOAD = "postroom:payload:"
 FROZEN = "postroom:frozen:"
-RELAY = "postroom:relay:"
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
 
@@ -76,7 +75,7 @@ def claimed(worker: str) -> str:
 
 
 def relay(name: str) -> str:
-    return RELAY + name
+    return f"postroom:relay:{name}"
 
 
 def slot(relay_name: str) -> str:

@@ -142,18 +142,25 @@ class RelayStore:
 
 
 def decode_state(raw: bytes | None) -> RelayState:
-    """What is no state, or has words of a newer version, counts for none: it is about minutes, and built up again."""
+    """What is no state counts for none, it is built up again. A word of a newer version costs no more than itself: a
+    relay that is paused stays so."""
     try:
         item: dict[str, Any] = orjson.loads(raw)["state"] if raw else {}
-        opened_by = OpenedBy(item["opened_by"]) if item.get("opened_by") else None
-        trouble = _decode_trouble(item["trouble"]) if item.get("trouble") else None
-        return known(RelayState, item, opened_by=opened_by, trouble=trouble)
+        return known(RelayState, item, opened_by=_opened_by(item), trouble=_trouble(item))
     except (ValueError, TypeError, KeyError):
         return RelayState()
 
 
-def _decode_trouble(item: dict[str, Any]) -> Trouble:
-    return known(Trouble, item, phase=Phase(item["phase"]), reply=known(Reply, item["reply"]))
+def _opened_by(item: dict[str, Any]) -> OpenedBy | None:
+    word = item.get("opened_by")
+    return None if word is None else OpenedBy(word) if word in set(OpenedBy) else OpenedBy.CONNECTION
+
+
+def _trouble(item: dict[str, Any]) -> Trouble | None:
+    trouble = item.get("trouble")
+    if trouble is None or trouble["phase"] not in set(Phase):
+        return None
+    return known(Trouble, trouble, phase=Phase(trouble["phase"]), reply=known(Reply, trouble["reply"]))
 
 
 def _decode_description(raw: bytes) -> RelayDescription:

@@ -15,8 +15,9 @@ from mailer.store import keys
 from mailer.store.connection import RedisClient
 from service.examples import ANSWERS
 from service.mailbox_schemas import MailOut, MailPage, MailSummary
+from service.relay_schemas import RelayList, RelayOut
 from service.routes.health import Health, Readiness
-from service.schemas import Accepted, JobOut
+from service.schemas import Accepted, Attempts, JobOut
 from tests.conftest import TEMPLATES, served
 
 EVENT = {"event": "user.signed_up", "data": {"id": 42}}
@@ -405,6 +406,10 @@ class TestDocs:
         [
             ("submit", Accepted),
             ("getJob", JobOut),
+            ("listAttempts", Attempts),
+            ("listRelays", RelayList),
+            ("pauseRelay", RelayOut),
+            ("resumeRelay", RelayOut),
             ("listMail", MailPage),
             ("waitForMail", MailSummary),
             ("getMail", MailOut),

@@ -50,7 +50,7 @@ class RelayBoard(Protocol):
     def alert(self, name: str, trouble: Trouble, fix: str | None = None) -> None: ...
 
 
-class _Alerts:
+class Alerting:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._alerted: dict[tuple[str, str], float] = {}
@@ -64,7 +64,7 @@ class _Alerts:
             log.error("relay.alert", relay=name, row=trouble.row, **said, **({"fix": fix} if fix else {}))
 
 
-class Board(_Alerts):
+class Board(Alerting):
     """Shared by all workers. `owner` names this one. `run` keeps it up to date; before the first look every relay is
     usable."""
 
@@ -171,12 +171,13 @@ class Board(_Alerts):
             self._look_at = now + LOOK_EVERY_S
         await self._tell_mails()
         if looks:
-            await self._look()
+            await self.look()
         if now >= self._tell_at:
             await self._store.tell(self._descriptions)
             self._tell_at = now + TELL_EVERY_S
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """How all relays stand, in one round trip. Raises QueueUnavailable."""
         before = Counter(self._changes)
         states, now = await self._store.states(list(self._marks))
         self._clock = (now, self._monotonic())
@@ -223,7 +224,7 @@ class Board(_Alerts):
         return seen + int((self._monotonic() - at) * 1000)
 
 
-class Unshared(_Alerts):
+class Unshared(Alerting):
     """For one mail without a queue server: nothing is known of any relay, and nothing is kept."""
 
     def standing(self, name: str) -> Standing:  # noqa: ARG002 - as RelayBoard has it
