@@ -212,6 +212,7 @@ class Job:
     finished_at: int | None = None
     stays_at: str | None = None
     """The only relay that may have the next attempt: it asked for patience, or may have the mail already."""
+    backoff: Backoff | None = None
     unknown_policy: UnknownPolicy | None = None
     unknown_outcomes: int = 0
     """Attempts whose answer was lost after the final dot: as many more copies may have reached the relay."""
@@ -255,6 +256,7 @@ class NewJob:
     recipients: tuple[Recipient, ...] | None = None
     delay_ms: int = 0
     expires_in_ms: int | None = None
+    backoff: Backoff | None = None
     unknown_policy: UnknownPolicy | None = None
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from mailer.addresses import Address
+from mailer.backoff import OwnBackoff
+from mailer.durations import Duration
 from mailer.errors import TemplateError
 from mailer.jobs import Stream, UnknownPolicy
 from mailer.settings import FromAddress
@@ -17,23 +19,6 @@ RESERVED = frozenset({"sources", "secrets", "event", "mail"})
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 EVENT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}$"
 HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # a token: RFC 9110 5.1
-MAX_DURATION_MS = 30 * 24 * 3600 * 1000
-_DURATION = re.compile(r"(\d{1,7})\s*(s|m|h|d)\Z")
-_UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
-def parse_duration(value: object) -> int:
-    """`30m` (s, m, h, d) in milliseconds, at most 30 days."""
-    match = _DURATION.match(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("must be a number with its unit: 90s, 30m, 12h or 3d")
-    milliseconds = int(match[1]) * _UNIT_MS[match[2]]
-    if milliseconds > MAX_DURATION_MS:
-        raise ValueError("must be 30 days or less")
-    return milliseconds
-
-
-Duration = Annotated[int, BeforeValidator(parse_duration)]
 FieldType = Literal["string", "integer", "number", "boolean", "object", "array", "any"]
 
 
@@ -85,6 +70,7 @@ class Manifest(_Table):
     preheader: str = ""
     layout: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] | None = None
     stream: Stream = Stream.NORMAL
+    backoff: OwnBackoff | None = None
     unknown_policy: UnknownPolicy | None = None
     expires_after: Annotated[Duration, Field(gt=0)] | None = None
     when: str | None = None

@@ -19,6 +19,10 @@ SUBMIT: dict[str, Any] = {
             "data": {"id": 42, "reset_url": "https://app.example.com/reset/3f9a"},
         },
     },
+    "backoff": {
+        "summary": "With waits of its own between the attempts",
+        "value": {"template": "receipt", "data": {"id": 1042}, "backoff": ["30s", "2m", "10m"]},
+    },
     "inline": {
         "summary": "Inline content, sent as it is",
         "value": {

@@ -70,7 +70,7 @@ def _inline_job(submission: JobSubmission, default_from: Address | None) -> NewJ
         reply_to=tuple(submission.reply_to),
         headers=tuple(submission.headers.items()),
     )
-    return NewJob(id=new_id(), payload=payload, recipients=recipients)
+    return NewJob(id=new_id(), payload=payload, recipients=recipients, backoff=submission.backoff)
 
 
 def _templated_job(
@@ -84,6 +84,7 @@ def _templated_job(
     data = check_data(template.name, template.fields, frozenset(template.sources), given, strict=event is None)
     variables = {**data, "event": event} if event else data
     recipients = own if own is not None else _known_recipients(template, variables)
+    own_backoff = submission.backoff if submission else None
     _check_subject(template, variables)
     return NewJob(
         id=new_id(),
@@ -100,6 +101,7 @@ def _templated_job(
         recipients=recipients,
         delay_ms=template.manifest.delay,
         expires_in_ms=template.manifest.expires_after,
+        backoff=own_backoff if own_backoff is not None else template.manifest.backoff,
         unknown_policy=template.manifest.unknown_policy,
     )
 

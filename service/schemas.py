@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic_core import PydanticCustomError
 
 from mailer.addresses import Address, make_address, parse_address
+from mailer.backoff import OwnBackoff
 from mailer.compose import check_header, check_header_text
 from mailer.errors import HeaderError, HeaderInjection
 from mailer.rendering import MAX_RECIPIENTS
@@ -111,6 +112,12 @@ class JobSubmission(_Body):
     reply_to: Addresses = Field(default_factory=list)
     headers: Annotated[dict[str, str], BeforeValidator(_headers), Field(max_length=MAX_HEADERS)] = Field(
         default_factory=dict, description="Further header fields. Those that Postroom writes are refused."
+    )
+    backoff: OwnBackoff | None = Field(
+        None,
+        description="When it is tried again, in place of its template's backoff as a whole. A list has the waits one "
+        "by one, kept exactly: after the last one it fails. Else waits grow from `base` to `cap`, with chance; what is "
+        "left out is as the stream has it. Seconds, or durations: `5m`.",
     )
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from mailer.errors import RecordTooNew
 from mailer.jobs import (
     RECORD_VERSION,
     Attempt,
+    Backoff,
     Event,
     Field,
     Job,
@@ -50,6 +51,8 @@ def new_record(job: NewJob) -> dict[str, str | bytes]:
         record["template_version"] = job.template_version or ""
     if job.event is not None:
         record["event"] = orjson.dumps(job.event)
+    if job.backoff is not None:
+        record["backoff"] = orjson.dumps(job.backoff)
     if job.unknown_policy is not None:
         record["unknown_policy"] = job.unknown_policy
     if job.recipients is None:
@@ -89,6 +92,7 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         expires_at=milliseconds("expires_at"),
         finished_at=milliseconds("finished_at"),
         stays_at=text.get("stays_at") or None,
+        backoff=_backoff(text["backoff"]) if text.get("backoff") else None,
         unknown_policy=_word(UnknownPolicy, text["unknown_policy"]) if text.get("unknown_policy") else None,
         unknown_outcomes=int(text.get("unknown_outcomes") or 0),
         assumed=text.get("assumed") == "1",
@@ -110,6 +114,11 @@ def known(cls: type[T], item: Mapping[str, Any], **decoded: Any) -> T:
     """A value of `cls` from the keys it knows; those that a newer version added are left alone."""
     names = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # T is one of our dataclasses
     return cls(**{**{name: value for name, value in item.items() if name in names}, **decoded})
+
+
+def _backoff(raw: str) -> Backoff:
+    item: dict[str, Any] = orjson.loads(raw)
+    return known(Backoff, item, delays_s=tuple(item["delays_s"]) if item.get("delays_s") else None)
 
 
 def encode_recipients(recipients: tuple[Recipient, ...]) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from mailer.addresses import Address
 from mailer.catalogue import Catalogue, load_catalogue
 from mailer.errors import HeaderInjection, InvalidSubmission, Refused, UnknownEvent, UnknownTemplate, VariableMissing
-from mailer.jobs import Field, NewJob, Recipient, Stream
+from mailer.jobs import Backoff, Field, NewJob, Recipient, Stream
 from service.bodies import validate
 from service.mapping import job_from, jobs_from
 from service.schemas import EventSubmission, JobSubmission
@@ -22,7 +22,7 @@ OWN = {
         "subject.txt": "Hello",
         "body.txt": "b",
         "template.toml": 'events = ["named"]\nto = { email = "{{ email }}", name = "{{ name }}" }\ndelay = "10m"\n'
-        'expires_after = "1h"\nstream = "bulk"',
+        'expires_after = "1h"\nstream = "bulk"\nbackoff = ["30s", 120]',
     },
     "for-event": {
         "subject.txt": "About {{ event.subject }}",
@@ -81,6 +81,21 @@ def test_each_job_has_an_id_of_its_own():
 def test_a_template_gives_stream_and_expiry():
     new = job({"template": "reset-password", "data": {"id": 42, "reset_url": "https://x.example"}})
     assert (new.stream, new.expires_in_ms, new.delay_ms) == (Stream.CRITICAL, 30 * 60_000, 0)
+
+
+def test_a_jobs_backoff_stands_in_place_of_its_templates_as_a_whole(own):
+    named = {"template": "named", "data": {"email": "a@b.example", "name": "A"}}
+    assert job(named, own).backoff == Backoff(delays_s=(30, 120))
+    assert job({**named, "backoff": {"max_attempts": 3}}, own).backoff == Backoff(max_attempts=3)
+    assert job({**named, "backoff": {}}, own).backoff == Backoff(), "as its stream has it"
+    assert job({"template": "welcome", "data": {"id": 42}}).backoff is None
+    assert job({"template": "welcome", "data": {"id": 42}, "backoff": [30]}).backoff == Backoff(delays_s=(30,))
+
+
+def test_inline_content_has_its_own_backoff_or_its_streams():
+    inline = {"subject": "s", "text": "t", "to": "a@b.example"}
+    assert job(inline).backoff is None
+    assert job({**inline, "backoff": ["5m"]}).backoff == Backoff(delays_s=(300,))
 
 
 def test_recipients_of_the_job_stand_in_place_of_the_templates():
@@ -216,6 +231,7 @@ def test_an_event_becomes_a_job_for_each_template_that_answers_it(own):
     assert all(new.event == happened for new in jobs)
     assert [new.payload.data for new in jobs] == [{"email": "a@b.example"}, {"email": "a@b.example", "name": "A"}]
     assert (jobs[1].delay_ms, jobs[1].expires_in_ms, jobs[1].stream) == (600_000, 3_600_000, Stream.BULK)
+    assert [new.backoff for new in jobs] == [None, Backoff(delays_s=(30, 120))]
 
 
 def test_an_event_is_accepted_as_a_whole_or_not_at_all(own):

@@ -12,6 +12,7 @@ from mailer.errors import RecordTooNew
 from mailer.jobs import (
     RECORD_VERSION,
     Attempt,
+    Backoff,
     Event,
     Field,
     Job,
@@ -57,6 +58,15 @@ PAYLOADS = st.builds(
     reply_to=st.lists(ADDRESSES, max_size=2).map(tuple),
     headers=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
 )
+SECONDS = st.none() | st.floats(0.001, 30 * 86400)
+BACKOFFS = st.builds(
+    Backoff,
+    delays_s=st.none() | st.lists(st.floats(0.001, 86400), min_size=1, max_size=50).map(tuple),
+    base_s=SECONDS,
+    cap_s=SECONDS,
+    give_up_s=SECONDS,
+    max_attempts=st.none() | st.integers(1, 1000),
+)
 NEW_JOBS = st.builds(
     NewJob,
     id=st.just("0123"),
@@ -66,6 +76,7 @@ NEW_JOBS = st.builds(
     template_version=TEXT,
     event=st.none() | st.builds(Event, TEXT, TEXT, MAYBE, MAYBE, MAYBE),
     recipients=st.none() | RECIPIENT_LISTS,
+    backoff=st.none() | BACKOFFS,
     unknown_policy=st.none() | st.sampled_from(UnknownPolicy),
 )
 
@@ -89,18 +100,25 @@ def test_an_accepted_job_is_read_back(new):
         event=new.event,
         recipients=new.recipients,
         recipients_from_source=new.recipients is None,
+        backoff=new.backoff,
         unknown_policy=new.unknown_policy,
     )
 
 
 def test_a_record_of_version_1_is_read_as_it_was_written():
-    """Written by release 0.1: it knows neither crashes nor journal nor policy."""
+    """Written by release 0.1: it knows neither crashes nor journal, policy or backoff."""
     record = {"v": "1", "kind": "mail", "status": "deferred", "stream": "normal", "attempts": "2", "token": "t"}
     record |= {"template": "welcome", "template_version": "v", "recipients_from": "source", "next_attempt_at": "9"}
     job = records.decode_record("0123", stored(record))
     assert (job.version, job.status, job.attempts, job.next_attempt_at) == (1, Status.DEFERRED, 2, 9)
     assert (job.unknown_policy, job.unknown_outcomes, job.assumed) == (None, 0, False)
-    assert (job.crashes, job.journal, job.dated) == (0, None, None)
+    assert (job.crashes, job.journal, job.dated, job.backoff) == (0, None, None, None)
+
+
+def test_a_backoff_is_one_field_that_an_older_worker_ignores():
+    new = NewJob(id="0123", payload=Payload(), recipients=(), backoff=Backoff(delays_s=(30, 120)))
+    with_it, without = records.new_record(new), records.new_record(replace(new, backoff=None))
+    assert (with_it.keys() - without.keys(), with_it["v"]) == ({"backoff"}, without["v"])
 
 
 MARKS = st.builds(JournalMark, TEXT, MS, MS)
@@ -209,6 +227,9 @@ def test_keys_of_a_newer_version_are_left_alone():
     recipient = orjson.loads(records.encode_recipients((Recipient(Address("ada@example.com")),)))
     recipient[0] |= {"bounced_at": 5}
     assert records.decode_recipients(orjson.dumps(recipient).decode()) == (Recipient(Address("ada@example.com")),)
+    backoff = b'{"delays_s": [30, 60], "jitter": {"of": 0.5}}'
+    record = stored(records.new_record(NewJob(id="0123", payload=Payload())), backoff=backoff.decode())
+    assert records.decode_record("0123", record).backoff == Backoff(delays_s=(30, 60))
     payload = orjson.loads(records.encode_payload(Payload(subject="Hi", text="Hi"))) | {"attachments": []}
     assert records.decode_payload(orjson.dumps(payload)) == Payload(subject="Hi", text="Hi")
 
