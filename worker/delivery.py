@@ -19,6 +19,7 @@ from mailer.jobs import CRASHES_TO_POISON, OPEN, Job, Payload, Phase, Reason, Re
 from mailer.rendering import is_wanted
 from mailer.store import records
 from mailer.store.runs import Ending, FinishVerdict, JournalVerdict
+from worker.backoff import schedule_of
 from worker.clock import Clock
 from worker.handover import hand_over, policy_of
 from worker.journal import Journal, Withheld
@@ -87,7 +88,7 @@ async def _wait(job: Job, waiting: Waiting, lease: Lease, deps: Deps, clock: Clo
 
 
 def _gives_up_at(job: Job, deps: Deps) -> int:
-    return job.due_at + int(deps.settings.backoff_of(job.stream).give_up_s * 1000)
+    return job.due_at + int(schedule_of(job, deps.settings.backoff_of(job.stream)).give_up_s * 1000)
 
 
 async def _outcome(job: Job, lease: Lease, deps: Deps, clock: Clock) -> Outcome | Waiting:

@@ -15,7 +15,7 @@ from mailer.jobs import (
     UnknownPolicy,
 )
 from mailer.store.runs import Ending
-from worker.backoff import Again, GaveUp, TooLate, next_attempt
+from worker.backoff import Again, GaveUp, Limit, Schedule, TooLate, allowed_at, next_attempt, schedule_of
 from worker.relays.answers import ACCEPTED
 from worker.relays.router import Tried
 from worker.settings import BackoffSchedule
@@ -123,8 +123,9 @@ def _again(
     schedule: BackoffSchedule,
     random: Callable[[], float],
 ) -> Ending:
+    effective = schedule_of(job, schedule)
     decision = next_attempt(
-        schedule,
+        effective,
         attempts=job.attempts + 1,
         due_at=job.due_at,
         expires_at=job.expires_at,
@@ -149,8 +150,8 @@ def _again(
         case TooLate():
             detail = "The next attempt would come after the time set by its author."
             ending = Ending(Status.EXPIRED, timing.ended_at, attempts, detail=detail)
-        case GaveUp():
-            detail = f"Its stream keeps trying for {schedule.give_up_s:g} s, which are over: {tries[-1].reply.text}"
+        case GaveUp(limit):
+            detail = f"{_limit_reached(limit, effective)}: {tries[-1].reply.text}"
             ending = Ending(Status.FAILED, timing.ended_at, attempts, reason=Reason.GAVE_UP, detail=detail)
         case _:
             assert_never(decision)
@@ -165,10 +166,20 @@ def _stays_at(job: Job, outcome: HandedOver | Deferred) -> str | None:
     return outcome.stays_at
 
 
+def _limit_reached(limit: Limit, schedule: Schedule) -> str:
+    match limit:
+        case Limit.TIME:
+            return f"The time that its backoff allows ({schedule.give_up_s:g} s) is over"
+        case Limit.ATTEMPTS:
+            return f"The attempts that its backoff allows ({schedule.last_attempt}) are made"
+        case _:
+            assert_never(limit)
+
+
 def _unknown(
     job: Job, outcome: Unknown, timing: Timing, schedule: BackoffSchedule, random: Callable[[], float]
 ) -> Ending:
-    """The policy decides. A second copy is sent once, and never after the time that its author or its stream set."""
+    """The policy decides. A second copy is sent once, and never beyond what its author or its backoff allows."""
     number, last = job.unknown_outcomes + 1, outcome.tries[-1]
     if outcome.policy is UnknownPolicy.ACCEPT:
         taken = HandedOver(outcome.tries, _where_in_doubt(outcome.recipients, RecipientStatus.SENT))
@@ -176,16 +187,22 @@ def _unknown(
         noted = (*ending.attempts[:-1], replace(ending.attempts[-1], outcome="unknown"))
         return replace(ending, attempts=noted, assumed=True, unknown_outcomes=number)
     attempts = _attempts(job, timing, outcome.tries, "unknown")
-    again_at = timing.ended_at + RESEND_AFTER_MS
-    latest = min(job.expires_at or again_at, job.due_at + int(schedule.give_up_s * 1000))
-    if outcome.policy is UnknownPolicy.RESEND and number == 1 and again_at <= latest:
+    decision = allowed_at(
+        timing.ended_at + RESEND_AFTER_MS,
+        schedule_of(job, schedule),
+        attempts=job.attempts + 1,
+        due_at=job.due_at,
+        expires_at=job.expires_at,
+        now=timing.ended_at,
+    )
+    if outcome.policy is UnknownPolicy.RESEND and number == 1 and isinstance(decision, Again):
         return Ending(
             Status.DEFERRED,
             timing.ended_at,
-            (*attempts[:-1], replace(attempts[-1], next_attempt_at=again_at)),
+            (*attempts[:-1], replace(attempts[-1], next_attempt_at=decision.at)),
             recipients=outcome.recipients,
             unknown_outcomes=number,
-            next_attempt_at=again_at,
+            next_attempt_at=decision.at,
             stays_at=last.relay,
         )
     detail = f"The relay may have the mail: its answer to the final dot was lost ({last.reply.text})"

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 from mailer.addresses import Address
+from mailer.backoff import MAX_ATTEMPTS
 from mailer.errors import SettingsError
 from mailer.jobs import Stream, UnknownPolicy
 from mailer.settings import DAY_S, SECRET_PREFIX, SOURCE_PREFIX, FromAddress, FromJson, Settings
@@ -15,13 +16,15 @@ HOSTNAME_LIMIT = 253
 
 
 class BackoffSchedule(BaseModel):
-    """Delays between attempts grow from `base_s` to `cap_s`; after `give_up_s` from the due time the job fails."""
+    """Delays between attempts grow from `base_s` to `cap_s`; after `give_up_s` from the due time, or after
+    `max_attempts`, the job fails. A template's or a job's own backoff goes before it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     base_s: float = Field(gt=0, le=DAY_S)
     cap_s: float = Field(gt=0, le=DAY_S)
     give_up_s: float = Field(gt=0, le=30 * DAY_S)
+    max_attempts: int | None = Field(None, ge=1, le=MAX_ATTEMPTS, strict=True)
 
 
 DEFAULT_BACKOFF: dict[Stream, BackoffSchedule] = {
@@ -91,7 +94,8 @@ class WorkerProcessSettings(Settings):
     backoff: Annotated[dict[Stream, BackoffSchedule], BeforeValidator(_with_defaults), FromJson] = Field(
         default_factory=dict,
         description="Backoff of a stream, as JSON, in seconds: "
-        '`{"normal": {"base_s": 30, "cap_s": 900, "give_up_s": 259200}}`. What is left out keeps its default.',
+        '`{"normal": {"base_s": 30, "cap_s": 900, "give_up_s": 259200}}`. What is left out keeps its default. '
+        "`max_attempts`, which has none, ends a job earlier. A template or a job may have a `backoff` of its own.",
     )
 
     def backoff_of(self, stream: Stream) -> BackoffSchedule:

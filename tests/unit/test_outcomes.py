@@ -10,6 +10,7 @@ from mailer.addresses import Address
 from mailer.jobs import (
     OPEN_RECIPIENT,
     Attempt,
+    Backoff,
     Job,
     Phase,
     Reason,
@@ -174,9 +175,37 @@ def test_after_the_streams_time_the_job_gives_up(before, status, after, partial)
     ending = ended(job(*before, waited_s=7200), LOST)
     assert (ending.status, statuses(ending), ending.partial) == (status, after, partial)
     assert ending.reason == (Reason.GAVE_UP if status is Status.FAILED else None)
-    assert ending.detail == "Its stream keeps trying for 3600 s, which are over: user answered 503"
+    assert ending.detail == "The time that its backoff allows (3600 s) is over: user answered 503"
     assert ending.next_attempt_at is None
     assert last(ending).outcome == "deferred"
+
+
+@pytest.mark.parametrize(
+    ("own", "detail"),
+    [
+        (Backoff(give_up_s=60), "The time that its backoff allows (60 s) is over: user answered 503"),
+        (Backoff(max_attempts=3), "The attempts that its backoff allows (3) are made: user answered 503"),
+        (Backoff(delays_s=(5, 5)), "The attempts that its backoff allows (3) are made: user answered 503"),
+    ],
+)
+def test_a_job_that_gives_up_says_which_limit_of_its_backoff_it_met(own, detail):
+    about = replace(job(P, attempts=2, waited_s=90), backoff=own)
+    assert ended(replace(about, backoff=None), LOST).status is Status.DEFERRED
+    ending = ended(about, LOST)
+    assert (ending.status, ending.reason, ending.detail) == (Status.FAILED, Reason.GAVE_UP, detail)
+
+
+def test_a_jobs_own_waits_are_kept():
+    about = replace(job(P, attempts=1), backoff=Backoff(delays_s=(30, 120)))
+    assert ended(about, LOST).next_attempt_at == NOW + 120_000
+    assert ended(about, replace(handed_over(D), at_least_s=1800)).next_attempt_at == NOW + 1_800_000
+
+
+def test_giving_up_and_expiring_are_two_ends():
+    last_one = replace(job(P, expires_at=NOW + 1), backoff=Backoff(max_attempts=1))
+    assert (ended(last_one, LOST).status, ended(last_one, LOST).reason) == (Status.FAILED, Reason.GAVE_UP)
+    late = replace(last_one, backoff=Backoff(max_attempts=2))
+    assert (ended(late, LOST).status, ended(late, LOST).reason) == (Status.EXPIRED, None)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +335,14 @@ def test_a_mail_in_doubt_is_taken_for_sent_and_the_record_says_that_it_was_assum
 def test_no_second_copy_is_sent_late(late, why):
     ending = ended(after(0, **late), in_doubt(RESEND, ADA))
     assert (ending.status, statuses(ending), ending.unknown_outcomes) == (Status.UNKNOWN, (U,), 1), why
+
+
+def test_a_second_copy_is_an_attempt_that_its_backoff_has_to_allow():
+    for own in (Backoff(max_attempts=1), Backoff(give_up_s=59)):
+        ending = ended(replace(after(0), backoff=own), in_doubt(RESEND, ADA))
+        assert (ending.status, statuses(ending), ending.unknown_outcomes) == (Status.UNKNOWN, (U,), 1)
+    for own in (Backoff(max_attempts=2), Backoff(give_up_s=60), Backoff(delays_s=(1,))):
+        assert ended(replace(after(0), backoff=own), in_doubt(RESEND, ADA)).status is Status.DEFERRED
 
 
 def test_a_second_copy_that_is_just_in_time_is_sent():

@@ -76,6 +76,9 @@ def test_every_setting_is_described(settings):
         (WorkerProcessSettings, "POSTROOM_BACKOFF", "{"),
         (WorkerProcessSettings, "POSTROOM_BACKOFF", '{"slow": {"base_s": 1, "cap_s": 1, "give_up_s": 1}}'),
         (WorkerProcessSettings, "POSTROOM_BACKOFF", '{"normal": {"base_s": 0, "cap_s": 1, "give_up_s": 1}}'),
+        (WorkerProcessSettings, "POSTROOM_BACKOFF", '{"normal": {"base_s": true}}'),
+        (WorkerProcessSettings, "POSTROOM_BACKOFF", '{"normal": {"max_attempts": 0}}'),
+        (WorkerProcessSettings, "POSTROOM_BACKOFF", '{"normal": {"max_attempts": 2.5}}'),
         (WorkerProcessSettings, "POSTROOM_LEASE_S", "0.5"),
         (WorkerProcessSettings, "POSTROOM_LEASE_S", "301"),
         (WorkerProcessSettings, "POSTROOM_LEASE_S", "10 s"),
@@ -197,6 +200,8 @@ def test_addresses_and_schedules_arrive_ready_to_use():
     assert settings.backoff_of(Stream.BULK) == BackoffSchedule(base_s=1, cap_s=2, give_up_s=3)
     assert settings.backoff_of(Stream.NORMAL) == DEFAULT_BACKOFF[Stream.NORMAL]
     assert set(DEFAULT_BACKOFF) == set(Stream)
+    settings = WorkerProcessSettings.load({"POSTROOM_BACKOFF": '{"bulk": {"max_attempts": 5}}'})
+    assert settings.backoff_of(Stream.BULK) == DEFAULT_BACKOFF[Stream.BULK].model_copy(update={"max_attempts": 5})
 
 
 def test_a_mail_in_doubt_is_sent_once_more_unless_its_stream_says_otherwise():
