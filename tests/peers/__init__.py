@@ -1,0 +1,1 @@
+"""Postroom against what others wrote: a mail parser of another language, and the mail servers people run."""

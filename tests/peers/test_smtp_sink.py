@@ -21,8 +21,9 @@ pytestmark = pytest.mark.skipif(lacking_sink() is not None, reason=str(lacking_s
 
 MailRun = Callable[..., Run]
 MAIL = {"to": ["ada@example.com", "bob@example.com"], "subject": "Grüße", "text": ".\n..\nHallo\n"}
-IMPATIENT = Timeouts(banner_s=0.3, ehlo_s=0.3, command_s=0.3, verdict_s=0.3, reset_s=0.3)
-LONG_S = 30
+IMPATIENT = Timeouts(banner_s=0.5, ehlo_s=0.5, command_s=0.5, verdict_s=0.5, reset_s=0.5)
+SILENCE = ":30"
+"""At the end of an option -W: seconds, and nobody waits for them."""
 NO_ANSWER = None
 
 DISCONNECTS = [
@@ -38,18 +39,21 @@ AT_EACH = pytest.mark.parametrize(("command", "phase"), DISCONNECTS)
 class Scene:
     """Some jobs, and a relay on one port that is at fault as the sinks of a test are, one after another."""
 
-    def __init__(self, make_run: MailRun, **settings: Any) -> None:
+    def __init__(self, make_run: MailRun, options: str = "", **settings: str) -> None:
         self.port = free_port()
-        self.run = make_run(**{"smtp_url": f"smtp://127.0.0.1:{self.port}?tls=none", "timeouts": IMPATIENT, **settings})
+        url = f"smtp://127.0.0.1:{self.port}?tls=none{options}"
+        self.patient = make_run(smtp_url=url, **settings)
+        self.impatient = make_run(smtp_url=url, timeouts=IMPATIENT, **settings)
         self.ids: list[str] = []
 
     async def submit(self, count: int = 3, body: dict[str, Any] = MAIL) -> None:
-        self.ids += [await self.run.submit(body) for _ in range(count)]
+        self.ids += [await self.patient.submit(body) for _ in range(count)]
 
     async def once(self, *options: str) -> tuple[list[JobView], Counter[str]]:
         """Each job's next run, with a sink that has these options; and how many times it came to each job's dot."""
+        run = self.impatient if any(option.endswith(SILENCE) for option in options) else self.patient
         async with smtp_sink(*options, port=self.port) as sink:
-            views = await asyncio.gather(*(self.run.once(job_id) for job_id in self.ids))
+            views = await asyncio.gather(*(run.once(job_id) for job_id in self.ids))
             return views, self.count(sink)
 
     def count(self, sink: Sink) -> Counter[str]:
@@ -106,7 +110,7 @@ async def test_a_soft_refusal_before_the_dot_only_delays(scene: Scene, command: 
 
 @AT_EACH
 async def test_a_relay_that_falls_silent_before_the_dot_only_delays(scene: Scene, command: str, phase: Phase) -> None:
-    views, kept = await scene.once("-p", "-W", f"{command}:{LONG_S}")
+    views, kept = await scene.once("-p", "-W", command + SILENCE)
     assert ends(views) == {(Status.DEFERRED, phase, NO_ANSWER)}
     assert not kept
     assert await sent_after_all(scene)
@@ -115,7 +119,7 @@ async def test_a_relay_that_falls_silent_before_the_dot_only_delays(scene: Scene
 @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
 async def test_a_relay_that_falls_out_of_step_before_the_dot_only_delays(scene: Scene, command: str) -> None:
     """smtp-sink answers pipelined commands before the one that it delays."""
-    views, kept = await scene.once("-W", f"{command}:{LONG_S}")
+    views, kept = await scene.once("-W", command + SILENCE)
     assert {view.job.status for view in views} == {Status.DEFERRED}
     assert not kept
     assert await sent_after_all(scene)
@@ -152,7 +156,7 @@ async def test_a_soft_refusal_of_the_dot_is_an_answer_and_the_mail_goes_again(
     assert await sent_after_all(scene)
 
 
-DOUBTS = pytest.mark.parametrize("fault", [("-q", "."), ("-W", f".:{LONG_S}")], ids=["cut", "silent"])
+DOUBTS = pytest.mark.parametrize("fault", [("-q", "."), ("-W", "." + SILENCE)], ids=["cut", "silent"])
 
 
 @DOUBTS
@@ -186,8 +190,7 @@ async def test_a_lost_answer_makes_no_second_copy_where_the_policy_says_so(
 async def test_a_relay_that_dies_at_a_final_dot_leaves_one_mail_in_doubt_and_the_others_to_be_sent(
     make_run: MailRun,
 ) -> None:
-    scene = Scene(make_run, smtp_url=f"smtp://127.0.0.1:{(port := free_port())}?tls=none&connections=1")
-    scene.port = port
+    scene = Scene(make_run, "&connections=1")
     await scene.submit(5)
     views, kept = await scene.once("-M", "3")
     assert sorted(view.job.status for view in views) == [Status.DEFERRED] * 3 + [Status.SENT] * 2
@@ -203,7 +206,7 @@ async def test_a_relay_that_dies_at_a_final_dot_leaves_one_mail_in_doubt_and_the
 async def test_an_early_refusal_in_the_content_is_heard_and_nothing_arrives(
     make_run: MailRun, delay_s: int, text: str
 ) -> None:
-    scene = Scene(make_run, timeouts=Timeouts())
+    scene = Scene(make_run)
     await scene.submit(1, {**MAIL, "text": text})
     views, kept = await scene.once("-A", str(delay_s))
     ((status, phase, code),) = ends(views)
@@ -214,7 +217,7 @@ async def test_an_early_refusal_in_the_content_is_heard_and_nothing_arrives(
 
 @pytest.mark.parametrize(
     "fault",
-    [("-q", "QUIT"), ("-r", "QUIT"), ("-f", "QUIT"), ("-Q", "QUIT"), ("-W", f"QUIT:{LONG_S}"), ("-q", "RSET")],
+    [("-q", "QUIT"), ("-r", "QUIT"), ("-f", "QUIT"), ("-Q", "QUIT"), ("-W", "QUIT" + SILENCE), ("-q", "RSET")],
     ids=" ".join,
 )
 async def test_what_happens_after_the_answer_changes_nothing(scene: Scene, fault: tuple[str, str]) -> None:
@@ -222,7 +225,7 @@ async def test_what_happens_after_the_answer_changes_nothing(scene: Scene, fault
     assert (ends(views), kept) == (SENT, scene.each_once)
 
 
-@pytest.mark.parametrize("after", [("-q", "RSET"), ("-f", "RSET"), ("-W", f"RSET:{LONG_S}")], ids=" ".join)
+@pytest.mark.parametrize("after", [("-q", "RSET"), ("-f", "RSET"), ("-W", "RSET" + SILENCE)], ids=" ".join)
 async def test_a_refusal_stands_though_the_relay_is_at_fault_after_it(scene: Scene, after: tuple[str, str]) -> None:
     views, kept = await scene.once("-r", "RCPT", *after)
     assert (ends(views), kept) == ({(Status.DEFERRED, Phase.RCPT, 450)}, Counter())
@@ -240,7 +243,7 @@ async def test_a_refusal_stands_though_the_relay_is_at_fault_after_it(scene: Sce
 async def test_a_relay_that_offers_little_or_is_slow_gets_each_mail_once(
     make_run: MailRun, options: tuple[str, ...]
 ) -> None:
-    scene = Scene(make_run, timeouts=Timeouts())
+    scene = Scene(make_run)
     await scene.submit(3)
     await scene.submit(1, {**MAIL, "text": "a line that is long enough to be one\n" * 50_000})
     views, kept = await scene.once(*options)
