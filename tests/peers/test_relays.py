@@ -130,6 +130,21 @@ async def test_a_mail_larger_than_the_relay_takes_is_not_offered_to_it(relay: Ha
     assert (handed.decisive.kind, handed.journaled) == (Kind.TOO_LARGE, 0)
 
 
+async def test_the_password_goes_by_a_mechanism_that_the_relay_offers_and_is_not_written_down(
+    secure: MailServer,
+) -> None:
+    only_login = secure.name in {"postfix", "exim"}
+    for url, mechanism in (
+        (secure.submission_url, "PLAIN"),
+        (secure.submissions_url, "LOGIN" if only_login else "PLAIN"),
+    ):
+        async with hands(url) as ours:
+            handed = await ours.over(short(), ADA)
+        assert handed.decisive.accepted
+        assert f"> AUTH {mechanism} ***\n" in handed.conversation
+        assert handed.conversation.count("> AUTH") == 1
+
+
 async def test_a_wrong_password_is_one_failure_and_nothing_is_sent(secure: MailServer) -> None:
     for url in (secure.submission_url, secure.submissions_url):
         async with hands(url.replace("s3cret", "wrong")) as ours:
