@@ -130,7 +130,7 @@ async def test_a_mail_larger_than_the_relay_takes_is_not_offered_to_it(relay: Ha
     assert (handed.decisive.kind, handed.journaled) == (Kind.TOO_LARGE, 0)
 
 
-async def test_the_password_goes_by_a_mechanism_that_the_relay_offers_and_is_not_written_down(
+async def test_the_password_goes_once_by_a_mechanism_that_is_offered_and_is_not_written_down(
     secure: MailServer,
 ) -> None:
     only_login = secure.name in {"postfix", "exim"}
