@@ -104,6 +104,24 @@ def worker_process() -> None:
 
 
 @app.command()
+def check(
+    *,
+    defaults: Annotated[
+        bool, typer.Option("--all", help="Settings that are not set as well, with their defaults.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the settings, try queue server, templates and relays: what is wrong, and its fix. No mail is sent."""
+    from cli import check as checking
+    from cli.findings import State
+
+    checking.quiet()
+    shown = checking.AsJson() if as_json else checking.OnTerminal(is_terminal=sys.stdout.isatty())
+    found = asyncio.run(checking.check(os.environ, shown, defaults=defaults))
+    raise typer.Exit(REFUSED if found is State.BROKEN else 0)
+
+
+@app.command()
 def emit(event: str, words: Words = None, *, as_json: AsJson = False) -> None:
     """Report an event to the API: `postroom emit user.signed_up id=42`."""
     from cli.client import submit

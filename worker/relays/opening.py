@@ -195,7 +195,7 @@ class Opening:
             cause = error.__cause__ or error
             if isinstance(cause, ssl.SSLError):  # after the handshake too: only then a relay refuses our certificate
                 raise _tls_trouble(cause) from error
-            text = str(error) or type(error).__name__
+            text = str(cause) or type(cause).__name__  # aiosmtplib puts a port before it that it does not know
             dropped = isinstance(error, SMTPServerDisconnected | OSError)
             raise lost(phase, Kind.DROPPED if dropped else Kind.OUT_OF_STEP, text) from error
 
