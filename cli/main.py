@@ -1,6 +1,7 @@
 """The `postroom` command.
 
-Exit codes: 0 done; 1 refused or failed; 2 wrong usage or settings; 3 not reachable, try again.
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage or settings; 3 not reachable, try again. `check` tells of settings
+and of what is not reachable by itself: 1 where anything is broken.
 
 Each command imports what it needs itself, so that none pays for the others at its start.
 """
