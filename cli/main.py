@@ -1,7 +1,7 @@
 """The `postroom` command.
 
-Exit codes: 0 done; 1 refused or failed; 2 wrong usage or settings; 3 not reachable, try again. `check` tells of settings
-and of what is not reachable by itself: 1 where anything is broken.
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage or settings; 3 not reachable, try again. `check` has only
+0 and 1: what it finds broken is its answer.
 
 Each command imports what it needs itself, so that none pays for the others at its start.
 """
