@@ -31,7 +31,7 @@ format: $(VENV)/.tested ## rewrite the files in the house format
 test: $(VENV)/.tested ## every test, on its own queue server and SMTP servers
 	$(BIN)/python -m pytest $(ARGS)
 
-chaos: $(VENV)/.tested ## kill everything under load, account for every mail (JOBS=2000 KILLS=40 SEED=1)
+chaos: $(VENV)/.tested ## kill everything under load, two relays too, account for every mail (JOBS=2000 KILLS=40 SEED=1)
 	@JOBS=$(JOBS) KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m tests.chaos
 
 peers: ## fetch the mail parser (npm) and mail servers (apt-get) of others that tests use; installs nothing

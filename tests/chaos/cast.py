@@ -1,17 +1,20 @@
-"""Who takes part in a run: queue server, sink, application, API and worker processes; built up and taken down."""
+"""Who takes part in a run: queue server, relays, application, API and worker processes; built up and taken down."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from mailer.jobs import Stream, UnknownPolicy
 from mailer.server import parse_queue_url
 from mailer.store.connection import RedisClient, connect
+from mailer.store.relays import RelayStore
+from tests.chaos.breakers import Breakers
 from tests.chaos.mails import write_templates
+from tests.chaos.moods import Moods
 from tests.chaos.plan import Settings
 from tests.chaos.posting import Application
 from tests.chaos.queue_server import KillableServer
@@ -23,17 +26,21 @@ from tests.support.processes import BIN, environment, free_port
 
 SIGTERM_CODE = -15
 BACKOFF = {"base_s": 0.2, "cap_s": 1, "give_up_s": 3600}
+CONNECTIONS = {"first": 30, "second": 400}
+"""By relay, in order. Half as many failures open a breaker: that of the first opens with most outages, that of the
+second with a long one. If both did each time, nothing would be sent for half of the run."""
 
 
 @dataclass(slots=True)
 class Cast:
     server: KillableServer
     redis: RedisClient
-    sink: Sink
+    sinks: Sequence[Sink]
     application: Application
     apis: list[Supervised]
     workers: list[Supervised]
-    recoveries: Recoveries = field(default_factory=Recoveries)
+    breakers: Breakers
+    recoveries: Recoveries
 
     @property
     def processes(self) -> list[Supervised]:
@@ -41,6 +48,10 @@ class Cast:
 
     async def are_ready(self) -> bool:
         return all(process.is_ready for process in self.processes)
+
+    def calm_down(self) -> None:
+        for sink in self.sinks:
+            sink.moods.calm = True
 
 
 @asynccontextmanager
@@ -53,11 +64,9 @@ async def cast(settings: Settings, folder: Path) -> AsyncIterator[Cast]:
         stack.push_async_callback(server.end)
         await server.start()
         redis = await stack.enter_async_context(connect(parse_queue_url(server.url)))
-        sink = Sink(Random(f"sink {settings.seed}"))
-        stack.push_async_callback(sink.end)
-        await sink.start()
+        sinks = [await stack.enter_async_context(_sink(name, settings)) for name in CONNECTIONS]
         source = await stack.enter_async_context(changing_source())
-        env = _environment(settings, folder, server.url, sink.port, source)
+        env = _environment(settings, folder, server.url, _relays(folder, sinks), source)
         ports = [free_port() for _ in range(settings.apis)]
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         application = Application(urls, Random(f"application {settings.seed}"))
@@ -66,7 +75,30 @@ async def cast(settings: Settings, folder: Path) -> AsyncIterator[Cast]:
         workers = [_worker(number, env, folder) for number in range(settings.workers)]
         for process in (*apis, *workers):
             await stack.enter_async_context(_running(process))
-        yield Cast(server, redis, sink, application, apis, workers)
+        breakers = Breakers(RelayStore(redis), list(CONNECTIONS))
+        await stack.enter_async_context(_watched(breakers))
+        yield Cast(server, redis, sinks, application, apis, workers, breakers, Recoveries(server, breakers))
+
+
+@asynccontextmanager
+async def _sink(name: str, settings: Settings) -> AsyncIterator[Sink]:
+    sink = Sink(name, Moods(Random(f"{name} {settings.seed}")), pipelining=name == "first")
+    await sink.start()
+    try:
+        yield sink
+    finally:
+        await sink.end()
+
+
+@asynccontextmanager
+async def _watched(breakers: Breakers) -> AsyncIterator[None]:
+    task = asyncio.create_task(breakers.watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 @asynccontextmanager
@@ -91,11 +123,22 @@ def _worker(number: int, env: dict[str, str], folder: Path) -> Supervised:
     return Supervised(f"worker-{number}", command, env, folder / "logs", ready=b"worker.started", stopped_codes={0})
 
 
-def _environment(settings: Settings, folder: Path, url: str, sink_port: int, source: str) -> dict[str, str]:
+def _relays(folder: Path, sinks: Sequence[Sink]) -> Path:
+    tables = [
+        f'[[relays]]\nname = "{sink.name}"\nurl = "smtp://127.0.0.1:{sink.port}?tls=none"\n'
+        f"connections = {CONNECTIONS[sink.name]}\n"
+        for sink in sinks
+    ]
+    path = folder / "postroom.toml"
+    path.write_text("\n".join(tables))
+    return path
+
+
+def _environment(settings: Settings, folder: Path, url: str, relays: Path, source: str) -> dict[str, str]:
     policy = UnknownPolicy.RESEND if settings.resend else UnknownPolicy.HOLD
     return environment(
         redis_url=url,
-        smtp_url=f"smtp://127.0.0.1:{sink_port}?tls=none",
+        config=str(relays),
         source_app=source,
         templates_dir=str(folder / "templates"),
         from_="Postroom <hello@postroom.example>",

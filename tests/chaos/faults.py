@@ -38,7 +38,10 @@ class Faults:
             case Fault.LINES_CUT:
                 await self._cut_lines("pubsub" if moment.which < OF_SUBSCRIBERS else "normal", moment.lasts_s)
             case Fault.RELAY_OUT:
-                await self.cast.sink.go_out(moment.lasts_s)
+                sinks = self.cast.sinks
+                await sinks[int(moment.which * len(sinks))].go_out(moment.lasts_s)
+            case Fault.RELAYS_OUT:
+                await asyncio.gather(*(sink.go_out(moment.lasts_s) for sink in self.cast.sinks))
             case Fault.API_KILLED:
                 if victim := _choose(self.cast.apis, moment):
                     await victim.kill()
@@ -56,7 +59,7 @@ class Faults:
                 killed_at = time.monotonic()
                 pid = await worker.kill()
                 cast = self.cast
-                self.watchers.create_task(cast.recoveries.watch(cast.redis, cast.server, pid, killed_at))
+                self.watchers.create_task(cast.recoveries.watch(cast.redis, pid, killed_at))
 
     async def _cut_lines(self, kind: str, for_s: float) -> None:
         ends_at = time.monotonic() + for_s

@@ -85,6 +85,7 @@ def judge(evidence: Evidence) -> Report:
     report.count("duplicates, declared", declared)
     report.zero("duplicates, undeclared", undeclared)
     report.zero("copies that differ", _different(evidence.copies))
+    report.zero("copies at two relays", _at_two_relays(evidence.copies))
     report.zero("not sent by its record, but sent", _denied(known, copies))
     report.zero("mail nobody asked for", sorted({copy.job_id for copy in evidence.copies} - evidence.accepted.keys()))
     strays = evidence.records - len(known)
@@ -146,6 +147,14 @@ def _different(copies: Sequence[Copy]) -> list[str]:
     for copy in copies:
         digests[copy.job_id].add(copy.digest)
     return [f"{job_id} went out in {len(found)} forms" for job_id, found in digests.items() if len(found) > 1]
+
+
+def _at_two_relays(copies: Sequence[Copy]) -> list[str]:
+    """A relay that may have a mail is the only one that is ever asked again."""
+    relays: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for copy in copies:
+        relays[copy.job_id, copy.recipient].add(copy.relay)
+    return [f"{job_id}: {who} got it from {sorted(found)}" for (job_id, who), found in relays.items() if len(found) > 1]
 
 
 def _denied(known: Mapping[str, Job], copies: Copies) -> Iterator[str]:

@@ -14,6 +14,7 @@ class Fault(StrEnum):
     SERVER_KILLED = "queue server killed"
     LINES_CUT = "connections to the queue server cut"
     RELAY_OUT = "relay out"
+    RELAYS_OUT = "all relays out"
 
 
 SHARES: dict[Fault, int] = {
@@ -24,13 +25,17 @@ SHARES: dict[Fault, int] = {
     Fault.SERVER_KILLED: 2,
     Fault.LINES_CUT: 2,
     Fault.RELAY_OUT: 2,
+    Fault.RELAYS_OUT: 1,
 }
 LASTS_S: dict[Fault, tuple[float, float]] = {
     Fault.SERVER_KILLED: (0.2, 3.0),
     Fault.LINES_CUT: (0.0, 0.5),
-    Fault.RELAY_OUT: (1.0, 2.0),
+    Fault.RELAY_OUT: (1.0, 4.0),
+    Fault.RELAYS_OUT: (0.5, 2.0),
 }
 FROZEN_LEASES = (0.7, 1.5)
+FROZEN_BEYOND_LEASE_S = 1.5
+"""At most: later than worker.watchdog.BACKSTOP_S, an ended process might have the code of any other death."""
 FIRST_FAULT_S = 2.0
 RUSH_S = 0.8
 """Half of the jobs are posted within this time before a fault, so that it meets work."""
@@ -94,7 +99,8 @@ def schedule(settings: Settings, random: Random) -> Schedule:
     for fault in _deal(settings.kills, random):
         lasts_s = random.uniform(*LASTS_S.get(fault, (0.0, 0.0)))
         if fault is Fault.WORKER_FROZEN:
-            lasts_s = settings.lease_s * random.uniform(*FROZEN_LEASES)
+            longest_s = settings.lease_s + FROZEN_BEYOND_LEASE_S
+            lasts_s = min(longest_s, settings.lease_s * random.uniform(*FROZEN_LEASES))
         moments.append(Moment(at_s, fault, lasts_s, random.random()))
         # Some come upon each other, as the exponential distribution has it; none is waited for long.
         at_s += min(random.expovariate(1 / settings.every_s), 3 * settings.every_s)

@@ -10,6 +10,7 @@ from mailer.errors import QueueUnavailable
 from mailer.jobs import CRASHES_TO_QUARANTINE
 from mailer.store import keys
 from mailer.store.connection import RedisClient, answered, command
+from tests.chaos.breakers import Breakers
 from tests.chaos.judge import Wait
 from tests.chaos.queue_server import KillableServer
 
@@ -28,15 +29,19 @@ class _Left:
 
 @dataclass(slots=True)
 class Recoveries:
-    """`waits`: of those that were seen to the end. `out`: jobs whose wait met an outage of the queue server.
-    `past_journal`: jobs of killed workers that only waited for the relay. `kills_unseen`: the server was away too."""
+    """`waits`: of those that were seen to the end. `out`: jobs whose wait met an outage of the queue server. `barred`:
+    those that waited while no relay was usable. `past_journal`: jobs of killed workers that only waited for the relay.
+    `kills_unseen`: the server was away too."""
 
+    server: KillableServer
+    breakers: Breakers
     waits: list[Wait] = field(default_factory=list)
     out: int = 0
+    barred: int = 0
     past_journal: int = 0
     kills_unseen: int = 0
 
-    async def watch(self, redis: RedisClient, server: KillableServer, pid: int, killed_at: float) -> None:
+    async def watch(self, redis: RedisClient, pid: int, killed_at: float) -> None:
         """From the death of the worker `pid` to the next run of each of its jobs."""
         try:
             left = await self._left_behind(redis, pid)
@@ -49,14 +54,16 @@ class Recoveries:
                 still = await self._still_waiting(redis, left)
             except QueueUnavailable:
                 continue
-            self._note([item for item in left if item not in still], server, killed_at)
+            self._note([item for item in left if item not in still], killed_at)
             left = still
-        self._note(left, server, killed_at)
+        self._note(left, killed_at)
 
-    def _note(self, jobs: Sequence[_Left], server: KillableServer, killed_at: float) -> None:
+    def _note(self, jobs: Sequence[_Left], killed_at: float) -> None:
         now = time.monotonic()
-        if server.was_out(killed_at, now):
+        if self.server.was_out(killed_at, now):
             self.out += len(jobs)
+        elif self.breakers.were_open(killed_at, now):
+            self.barred += len(jobs)
         else:
             self.waits += [Wait(job.job_id, now - killed_at, job.suspect) for job in jobs]
 

@@ -38,10 +38,17 @@ class Observed:
     evidence: Evidence
     faults: Counter[Fault] = field(default_factory=Counter)
     moods: Counter[str] = field(default_factory=Counter)
+    mails: Counter[str] = field(default_factory=Counter)
+    """Final dots, by the relay that took them."""
+    fail_overs: Counter[str] = field(default_factory=Counter)
+    """Attempts that went on to the next relay, by the phase at which the one before failed."""
+    openings: Counter[str] = field(default_factory=Counter)
+    slowest: dict[str, float] = field(default_factory=dict)
     unanswered: int = 0
     posts: int = 0
     past_journal: int = 0
     out: int = 0
+    barred: int = 0
     kills_unseen: int = 0
     longest_stop_s: float = 0.0
     took_s: float = 0.0
@@ -58,18 +65,27 @@ async def run(settings: Settings, folder: Path) -> Observed:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(all_.application.post_all(posts, plan.posts))
                 tasks.create_task(Faults(all_, watchers).happen(plan))
-            all_.sink.calm = True
+            all_.calm_down()
             await _come_to_rest(all_, settings)
         await asyncio.gather(*(process.end() for process in all_.processes))
-        observed = Observed(await _evidence(all_, settings))
+        observed = Observed(await _evidence(all_, settings), fail_overs=await _fail_overs(all_))
     observed.faults = Counter(moment.fault for moment in plan.moments)
-    observed.moods, observed.unanswered = all_.sink.moods, all_.sink.unanswered
+    _note_relays(observed, all_)
     observed.posts = all_.application.tries
-    observed.past_journal, observed.out = all_.recoveries.past_journal, all_.recoveries.out
-    observed.kills_unseen = all_.recoveries.kills_unseen
+    recoveries = all_.recoveries
+    observed.past_journal, observed.kills_unseen = recoveries.past_journal, recoveries.kills_unseen
+    observed.out, observed.barred = recoveries.out, recoveries.barred
     observed.longest_stop_s = max(worker.longest_stop_s for worker in all_.workers)
     observed.took_s = time.monotonic() - began
     return observed
+
+
+def _note_relays(observed: Observed, all_: Cast) -> None:
+    for sink in all_.sinks:
+        observed.moods += sink.moods.had
+        observed.mails[sink.name] = sink.mails
+        observed.unanswered += sink.unanswered
+    observed.openings, observed.slowest = all_.breakers.openings, all_.breakers.slowest
 
 
 async def _come_to_rest(all_: Cast, settings: Settings) -> None:
@@ -97,7 +113,7 @@ async def _evidence(all_: Cast, settings: Settings) -> Evidence:
         accepted=accepted,
         jobs=jobs,
         records=len(found),
-        copies=all_.sink.copies,
+        copies=[copy for sink in all_.sinks for copy in sink.copies],
         lease_s=settings.lease_s,
         waits=all_.recoveries.waits,
         deaths=[str(death) for process in all_.processes for death in process.deaths],
@@ -117,6 +133,19 @@ async def _records(all_: Cast, job_ids: Sequence[str]) -> dict[str, Job | None]:
     }
 
 
+async def _fail_overs(all_: Cast) -> Counter[str]:
+    found: Counter[str] = Counter()
+    job_ids = list(all_.application.accepted)
+    for first in range(0, len(job_ids), READ_AT_ONCE):
+        pipe = all_.redis.pipeline(transaction=False)
+        for job_id in job_ids[first : first + READ_AT_ONCE]:
+            pipe.lrange(keys.attempts(job_id), 0, -1)
+        for raws in await answered(all_.redis, pipe.execute(), 10.0):
+            attempts = [records.decode_attempt(raw) for raw in raws]
+            found.update(attempt.phase for attempt in attempts if attempt.outcome == "failed_over")
+    return found
+
+
 @contextlib.contextmanager
 def _telling(all_: Cast, settings: Settings) -> Iterator[None]:
     """A line of progress every few seconds."""
@@ -129,7 +158,7 @@ def _telling(all_: Cast, settings: Settings) -> Iterator[None]:
                 left: int | str = await _open_jobs(all_)
             except QueueUnavailable:
                 left = "?"
-            accepted, copies = len(all_.application.accepted), len(all_.sink.copies)
+            accepted, copies = len(all_.application.accepted), sum(len(sink.copies) for sink in all_.sinks)
             text = f"{time.monotonic() - began:4.0f} s  accepted {accepted} of {settings.jobs}, copies {copies}"
             sys.stderr.write(f"{text}, unfinished {left}\n")
 

@@ -1,4 +1,4 @@
-"""The relay of a run: fast, moody by a seeded choice, and the witness of what was handed over.
+"""A relay of a run: fast, moody, and the witness of what was handed over.
 
 A copy is written down when its final dot has come, before any answer: whatever happens to the answer, the relay has it.
 """
@@ -6,44 +6,42 @@ A copy is written down when its final dot has come, before any answer: whatever 
 import asyncio
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
 from typing import cast
 
-STALLED = 0.25
-DROPPED = 0.008
-REFUSED = 0.015
-"""Share of the replies that are late, that are a cut line instead, and that are a 4xx."""
-LONG_STALL = 0.08
-"""Share of the stalls that take one to two seconds."""
+from tests.chaos.moods import Mood, Moods
+
 END_OF_CONTENT = b"\r\n.\r\n"
+NOT_NOW = b"451 4.3.0 not now"
+OUT_OF_ORDER = b"503 5.5.1 bad sequence of commands"
+NOBODY = b"554 5.5.1 no valid recipients"
 _MESSAGE_ID = re.compile(rb"^Message-ID: <([^@>\s]+)@", re.MULTILINE)
 _PATH = re.compile(rb"<([^>]*)>")
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One mail that one recipient has been given."""
+    """One mail that one recipient has been given, by this relay."""
 
     job_id: str
     recipient: str
     digest: str
+    relay: str = "a relay"
 
 
 class Sink:
-    """`calm`: no more moods. `moods` counts those that it had; `unanswered`: final dots whose line was cut, by whomever
-    it was, before the answer went out."""
+    """`unanswered`: final dots whose line was cut, by whomever it was, before the answer went out."""
 
-    def __init__(self, random: Random) -> None:
-        self.random = random
-        self.calm = False
+    def __init__(self, name: str, moods: Moods, *, pipelining: bool) -> None:
+        self.name = name
+        self.moods = moods
         self.copies: list[Copy] = []
-        self.moods: Counter[str] = Counter()
+        self.mails = 0
         self.unanswered = 0
         self.port = 0
         self.connections: set[_Conversation] = set()
+        self.extensions = [b"sink.example", b"8BITMIME", *([b"PIPELINING"] if pipelining else [])]
         self._server: asyncio.Server | None = None
         self._turn = asyncio.Lock()
 
@@ -66,21 +64,16 @@ class Sink:
             await self.start()
 
 
-@dataclass(frozen=True, slots=True)
-class _Mood:
-    stall_s: float = 0.0
-    drop: bool = False
-    refuse: bool = False
-
-
 class _Conversation(asyncio.Protocol):
-    """RFC 5321 as far as Postroom speaks it. While a reply is late, what comes in waits."""
+    """RFC 5321 as far as Postroom speaks it, one command after the other, however they come in. While a reply is late,
+    what comes in waits."""
 
     transport: asyncio.Transport
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._buffer = bytearray()
+        self._has_sender = False
         self._in_content = False
         self._owes_verdict = False
         self._cut_content = False
@@ -117,17 +110,36 @@ class _Conversation(asyncio.Protocol):
         if not end:
             return False
         self._buffer = rest
-        verb = bytes(line[:4]).upper().decode("ascii", "replace")
-        handlers: dict[str, Callable[[bytes], None]] = {"RCPT": self._on_rcpt, "DATA": self._on_data}
-        if verb == "QUIT":
-            self.transport.close()
-        elif verb in handlers:
-            handlers[verb](bytes(line))
-        else:
-            if verb in {"MAIL", "RSET", "EHLO"}:
-                self._recipients = []
-            self._say(verb, b"250 2.0.0 ok", b"451 4.3.0 not now")
+        match bytes(line[:4]).upper():
+            case b"QUIT":
+                self.transport.close()
+            case b"EHLO":
+                self._begin()
+                self._say("EHLO", _lines(b"250", self._sink.extensions), NOT_NOW)
+            case b"RSET":
+                self._begin()
+                self._say("RSET", b"250 2.0.0 ok", NOT_NOW)
+            case b"MAIL":
+                self._on_mail()
+            case b"RCPT":
+                self._on_rcpt(bytes(line))
+            case b"DATA":
+                self._on_data()
+            case _:
+                self._say("UNKNOWN", b"502 5.5.2 not known here", NOT_NOW)
         return True
+
+    def _begin(self) -> None:
+        self._has_sender, self._recipients = False, []
+
+    def _on_mail(self) -> None:
+        def taken() -> None:
+            self._has_sender = True
+
+        if self._has_sender:
+            self._say("MAIL", OUT_OF_ORDER, OUT_OF_ORDER)
+        else:
+            self._say("MAIL", b"250 2.1.0 ok", NOT_NOW, taken)
 
     def _on_rcpt(self, line: bytes) -> None:
         found = _PATH.search(line)
@@ -136,14 +148,21 @@ class _Conversation(asyncio.Protocol):
         def taken() -> None:
             self._recipients.append(recipient)
 
-        self._say("RCPT", b"250 2.1.5 ok", b"450 4.2.0 not now", taken)
+        if self._has_sender:
+            self._say("RCPT", b"250 2.1.5 ok", b"450 4.2.0 not now", taken)
+        else:
+            self._say("RCPT", OUT_OF_ORDER, OUT_OF_ORDER)
 
-    def _on_data(self, _: bytes) -> None:
+    def _on_data(self) -> None:
         def begins() -> None:
             self._in_content = True
-            self._cut_content = self._mood("CONTENT").drop
+            self._cut_content = self._sink.moods.next("CONTENT").drop
 
-        self._say("DATA", b"354 go on", b"451 4.3.0 not now", begins)
+        if self._recipients:
+            self._say("DATA", b"354 go on", NOT_NOW, begins)
+        else:
+            reply = NOBODY if self._has_sender else OUT_OF_ORDER
+            self._say("DATA", reply, reply)
 
     def _take_content(self) -> bool:
         if self._cut_content and self._buffer:
@@ -156,26 +175,28 @@ class _Conversation(asyncio.Protocol):
         del self._buffer[: end + len(END_OF_CONTENT)]
         self._in_content = False
         self._owes_verdict = True
-        mood = self._mood("DOT")
+        mood = self._sink.moods.next("DOT")
         if not mood.refuse:  # a relay that says 4xx has not taken the mail, though its answer may be lost as well
             self._write_down(content)
-        self._act(mood, b"451 4.3.0 not now" if mood.refuse else b"250 2.0.0 taken")
+        self._begin()
+        self._act(mood, NOT_NOW if mood.refuse else b"250 2.0.0 taken")
         return True
 
     def _write_down(self, content: bytes) -> None:
         found = _MESSAGE_ID.search(content[:8192])
         job_id = found[1].decode() if found else "no Message-ID"
         digest = hashlib.sha256(content).hexdigest()[:16]
-        self._sink.copies += [Copy(job_id, recipient, digest) for recipient in self._recipients]
+        self._sink.copies += [Copy(job_id, recipient, digest, self._sink.name) for recipient in self._recipients]
+        self._sink.mails += 1
 
     def _say(self, phase: str, reply: bytes, refusal: bytes, then: Callable[[], None] | None = None) -> None:
         """`then` happens where the reply is the usual one."""
-        mood = self._mood(phase)
+        mood = self._sink.moods.next(phase)
         if then is not None and not mood.refuse:
             then()
         self._act(mood, refusal if mood.refuse else reply)
 
-    def _act(self, mood: _Mood, reply: bytes) -> None:
+    def _act(self, mood: Mood, reply: bytes) -> None:
         if mood.stall_s:
             self._waits = asyncio.get_running_loop().call_later(mood.stall_s, self._act_late, mood, reply)
         elif mood.drop:
@@ -184,22 +205,12 @@ class _Conversation(asyncio.Protocol):
             self.transport.write(reply + b"\r\n")
             self._owes_verdict = False
 
-    def _act_late(self, mood: _Mood, reply: bytes) -> None:
+    def _act_late(self, mood: Mood, reply: bytes) -> None:
         self._waits = None
-        self._act(_Mood(drop=mood.drop), reply)
+        self._act(Mood(drop=mood.drop), reply)
         self._go_on()
 
-    def _mood(self, phase: str) -> _Mood:
-        if self._sink.calm:
-            return _Mood()
-        random = self._sink.random
-        stall_s = 0.0
-        if random.random() < STALLED:
-            stall_s = random.uniform(1.0, 2.0) if random.random() < LONG_STALL else random.uniform(0.02, 0.6)
-        turn = random.random()
-        mood = _Mood(stall_s, drop=turn < DROPPED, refuse=DROPPED <= turn < DROPPED + REFUSED)
-        word = "stalled" if mood.stall_s else None
-        word = "dropped" if mood.drop else "refused" if mood.refuse else word
-        if word:
-            self._sink.moods[word] += 1
-        return mood
+
+def _lines(code: bytes, lines: list[bytes]) -> bytes:
+    """A reply of several lines (RFC 5321 4.2.1)."""
+    return b"\r\n".join(code + (b" " if line is lines[-1] else b"-") + line for line in lines)

@@ -11,8 +11,10 @@ import pytest
 
 from mailer.addresses import Address
 from mailer.jobs import Job, Reason, Recipient, RecipientStatus, Status, Stream
+from mailer.relays import RelayDescription, paused
 from mailer.store import keys
 from mailer.store.connection import RedisClient
+from mailer.store.relays import RelayStore
 from tests.chaos.judge import Evidence, Report, Wait, judge
 from tests.chaos.plan import Fault, Settings, schedule
 from tests.chaos.sink import Copy
@@ -23,6 +25,7 @@ ZEROS = (
     "lost",
     "duplicates, undeclared",
     "copies that differ",
+    "copies at two relays",
     "poison",
     "deaths that were not ours",
     "leaked keys",
@@ -52,6 +55,8 @@ async def test_nothing_is_lost_and_nothing_is_sent_twice_while_everything_is_kil
     assert re.search(r"^accepted +150$", report, re.MULTILINE), report
     for name in ZEROS:
         assert re.search(rf"^{name} +0$", report, re.MULTILINE), report
+    assert re.search(r"^mails by relay +\d+ first, \d+ second$", report, re.MULTILINE), report
+    assert re.search(r"^fail-overs +[1-9]", report, re.MULTILINE), report
 
 
 def job(job_id: str, status: Status = Status.SENT, unknown_outcomes: int = 0, **fields: object) -> Job:
@@ -129,22 +134,35 @@ def test_copies_must_be_the_same() -> None:
     assert broken(judge(replace(found, copies=[*found.copies, other]))) == {"copies that differ"}
 
 
+def test_a_mail_is_given_to_one_relay() -> None:
+    """Though its answer may be lost there, no other one is asked."""
+    found = evidence(job("a", unknown_outcomes=1), copies={"a": 1})
+    elsewhere = replace(found.copies[0], relay="another relay")
+    assert broken(judge(replace(found, copies=[*found.copies, elsewhere]))) == {"copies at two relays"}
+
+
 async def test_a_leaked_key_is_seen(redis: RedisClient) -> None:
     await redis.set(keys.EPOCH, "1")
     await redis.hset(keys.job("at-rest"), "status", "sent")
     await redis.pexpire(keys.job("at-rest"), 60_000)
+    relays = RelayStore(redis)
+    await relays.change("paused", paused)
+    assert (await relays.slot("paused", 1_000_000, 0)).is_reserved
+    await relays.tell([RelayDescription("paused", 0, "relay.example", 25, "none", 1)])
     assert await leaks(redis) == []
     await redis.set(keys.payload("forgotten"), "{}")
     await redis.set(keys.arq_in_progress("running"), "a worker", px=60_000)
     await redis.zadd("arq:queue", {"waiting": 1})
     await redis.set("postroom:invented", "1", px=60_000)
     await redis.set(keys.job("of-another-type"), "1", px=60_000)
+    await redis.set(keys.relay("not-paused"), "{}")
     assert await leaks(redis) == [
         "arq:in-progress:running belongs to an unfinished job",
         "arq:queue is a queue that is not empty",
         "postroom:invented is in no row of mailer/store/keys.py",
         "postroom:job:of-another-type is a string",
         "postroom:payload:forgotten has no TTL",
+        "postroom:relay:not-paused has no TTL",
     ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mailer import queue
 from mailer.store import keys
 from mailer.store.connection import RedisClient, answered
+from mailer.store.relays import decode_state
 
 MAY_STAY = frozenset({keys.EPOCH, keys.MAILBOX, keys.MAILBOX_COUNTER})
 """Single keys without a TTL."""
@@ -16,6 +17,7 @@ GONE_AT_REST = (keys.ARQ_JOB, keys.ARQ_IN_PROGRESS)
 QUEUES = frozenset({*queue.QUEUES.values(), queue.QUARANTINE})
 AT_A_STEP = 1000
 NO_TTL, NO_KEY = -1, -2
+FOR_GOOD = "has no TTL"
 _ROW = re.compile(r"^\| ((?:arq|postroom):[^|]*?) \| (hash|string|list|sorted set|as above)\b", re.MULTILINE)
 
 
@@ -51,10 +53,19 @@ async def leaks(redis: RedisClient) -> list[str]:
         answers = await answered(redis, pipe.execute(), 10.0)
         for name, kind, ttl in zip(names, answers[::2], answers[1::2], strict=True):
             trouble = _trouble(name.decode(), kind.decode(), ttl)
+            if trouble == FOR_GOOD and await _is_a_paused_relay(redis, name.decode()):
+                continue
             if trouble is not None and ttl != NO_KEY:
                 found.append(f"{name.decode()} {trouble}")
         if cursor == 0:
             return sorted(set(found))
+
+
+async def _is_a_paused_relay(redis: RedisClient, name: str) -> bool:
+    """What somebody paused stays so until somebody resumes it."""
+    if not name.startswith(keys.relay("")):
+        return False
+    return decode_state(await answered(redis, redis.get(name))).paused_at is not None
 
 
 def _trouble(name: str, kind: str, ttl: int) -> str | None:
@@ -68,5 +79,5 @@ def _trouble(name: str, kind: str, ttl: int) -> str | None:
     if name.startswith(GONE_AT_REST):
         return "belongs to an unfinished job"
     if ttl == NO_TTL and name not in MAY_STAY and not name.startswith(BOUNDED):
-        return "has no TTL"
+        return FOR_GOOD
     return None
