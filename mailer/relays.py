@@ -63,6 +63,7 @@ class RelayState:
     paused_at: int | None = None
     failures: int = 0
     """Connections that failed one after another, before the breaker opened."""
+    failing_since: int | None = None
     logins: int = 0
     """Lines that were cut during AUTH, with no success since the first."""
     opened_at: int | None = None

@@ -131,22 +131,10 @@ class _Conversation:
             reply = await self.say("NOBODY", "554 5.5.1 No valid recipients")
         if not reply.startswith("354"):
             return
-        lines: list[bytes] = []
-        self.relay.read = octets = 0
-        while (line := await self.reader.readline()) != b".\r\n":
-            if not line:
-                return
-            lines.append(line.removeprefix(b"."))
-            self.relay.read += len(lines[-1])
-            before, octets = octets, octets + len(lines[-1])
-            if self.relay.in_body is not None and before <= self.relay.body_after < octets:
-                await self.relay.in_body()
-            if "BODY" in self.relay.script and self.relay.read > self.relay.body_after:
-                await self.say("BODY", "")
-                if self.relay.script.pop("LEAVE", None):
-                    await self.say("LEAVE", DROP)
-                del self.relay.script["BODY"]
-        self.mail.content = b"".join(lines)
+        content = await self.read_content()
+        if content is None:
+            return
+        self.mail.content = content
         self.relay.dots += 1
         if self.relay.before_dot is not None:
             await self.relay.before_dot()
@@ -157,6 +145,25 @@ class _Conversation:
         if self.relay.reply("DOT", "250").startswith("250"):
             self.relay.received.append(mail)
         await self.say("DOT", "250 2.0.0 queued as 4fXyz")
+
+    async def read_content(self) -> bytes | None:
+        """None where the line ended before it did."""
+        lines: list[bytes] = []
+        self.relay.read = octets = 0
+        while (line := await self.reader.readline()) != b".\r\n":
+            if not line:
+                return None
+            lines.append(line.removeprefix(b"."))
+            self.relay.read += len(lines[-1])
+            before, octets = octets, octets + len(lines[-1])
+            if self.relay.in_body is not None and before <= self.relay.body_after < octets:
+                await self.relay.in_body()
+            if "BODY" in self.relay.script and self.relay.read > self.relay.body_after:
+                await self.say("BODY", "")
+                if self.relay.script.pop("LEAVE", None):
+                    await self.say("LEAVE", DROP)
+                del self.relay.script["BODY"]
+        return b"".join(lines)
 
     async def on_rset(self, command: str) -> None:
         self.mail = None

@@ -48,8 +48,9 @@ def fault(
     pace: Pace = Pace.KEEP,
     owner: str = "a",
     credentials: str | None = "1f",
+    threshold: int = 3,
 ) -> RelayState:
-    return after_fault(state, effect, pace, TROUBLE, threshold=3, credentials=credentials, owner=owner, now=now)
+    return after_fault(state, effect, pace, TROUBLE, threshold=threshold, credentials=credentials, owner=owner, now=now)
 
 
 def probe_fails(state: RelayState, effect: Effect, now: int, *, credentials: str | None = "1f") -> RelayState:
@@ -77,6 +78,13 @@ class TestOpening:
             )
         assert (state.opened_by, state.failures) == (OpenedBy.CONNECTION, failures)
         assert standing(state, None, NOW) == Barred("open (connection)", 30)
+
+    @pytest.mark.parametrize(("after_ms", "opens"), [(29_999, False), (30_000, True)])
+    def test_three_are_enough_where_they_took_half_a_minute(self, after_ms: int, opens: bool) -> None:
+        """A relay that hangs fails seldom, and one that has little mail is asked seldom."""
+        state = fault(fault(CLOSED, Effect.COUNT, threshold=15), Effect.COUNT, threshold=15)
+        state = fault(state, Effect.COUNT, NOW + after_ms, threshold=15)
+        assert isinstance(standing(state, "1f", NOW + after_ms), Barred) is opens
 
     def test_a_success_between_them_begins_the_count_anew(self) -> None:
         state = fault(fault(CLOSED, Effect.COUNT), Effect.COUNT)
@@ -144,6 +152,10 @@ class TestProbe:
         assert replace(state, trouble=None) == CLOSED
         assert breaker_state(state, self.HALF_OPEN_AT) is BreakerState.CLOSED
 
+    def test_one_failed_connection_is_enough_for_it_to_fail(self) -> None:
+        state = probe_fails(self.HALF_OPEN, Effect.COUNT, self.HALF_OPEN_AT)
+        assert standing(state, "1f", self.HALF_OPEN_AT) == Barred("open (connection)", 60)
+
     def test_what_it_was_is_shown(self) -> None:
         assert breaker_state(self.HALF_OPEN, NOW) is BreakerState.OPEN
         assert breaker_state(self.HALF_OPEN, self.HALF_OPEN_AT) is BreakerState.HALF_OPEN
@@ -183,6 +195,21 @@ class TestCredentials:
             times = [at for tried, at in tries if tried == credentials]
             assert all(later - at >= 5 * MINUTE for at, later in pairwise(times))
             assert len(times) >= 6
+
+    def test_refusals_that_come_late_make_nobody_wait_longer(self) -> None:
+        state = fault(self.REFUSED, Effect.CREDENTIALS, NOW + MINUTE, owner="b", credentials="old")
+        assert standing(state, "old", NOW + 5 * MINUTE) == Probe()
+
+    def test_where_others_work_a_probe_that_finds_no_connection_leaves_the_next_one_to_try(self) -> None:
+        late = NOW + 5 * MINUTE
+        works = after_success(with_probe(self.REFUSED, "b", NOW), "new", NOW + SECOND)
+        state = probe_fails(works, Effect.COUNT, late, credentials="old")
+        assert (standing(state, "new", late), standing(state, "old", late)) == (Usable(), Probe())
+
+    def test_credentials_that_nobody_has_any_more_are_forgotten(self) -> None:
+        works = after_success(self.REFUSED, "new", NOW + SECOND)
+        state = fault(works, Effect.CREDENTIALS, NOW + 2 * HOUR, credentials="third")
+        assert set(state.refused) == {"third"}
 
     def test_mail_on_a_connection_that_was_logged_in_before_closes_nothing(self) -> None:
         assert after_success(self.REFUSED, "old", NOW + SECOND) is self.REFUSED

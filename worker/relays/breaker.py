@@ -11,6 +11,8 @@ from worker.relays.effects import Effect, Pace
 
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
 FEWEST_FAILURES = 3
+FAILING_MS = 30 * SECOND
+"""After so long the fewest are enough: a relay that hangs fails seldom, and one with little mail too."""
 LOGINS_CUT = 3
 """Some relays cut the line where others say 535."""
 PROBE_MS = 90 * SECOND
@@ -149,8 +151,10 @@ def _broken(state: RelayState, effect: Effect, threshold: int, mark: str, owner:
         return state
     if effect in _AT_ONCE:
         return _opened(state, _AT_ONCE[effect], now)
-    counted = replace(state, failures=state.failures + 1, logins=state.logins + cut)
-    opens = not is_closed or counted.failures >= threshold
+    since = now if state.failing_since is None else state.failing_since
+    counted = replace(state, failures=state.failures + 1, failing_since=since, logins=state.logins + cut)
+    is_slow = counted.failures >= FEWEST_FAILURES and now - since >= FAILING_MS
+    opens = not is_closed or counted.failures >= threshold or is_slow
     return _opened(counted, OpenedBy.CONNECTION, now) if opens else counted
 
 
