@@ -11,11 +11,13 @@ KEPT_FOR_CRITICAL = 0.3
 
 
 class Busy(Exception):
-    """Not now, and nothing is wrong: no connection is free, or the rate is used up. `wait_s`: for about so long."""
+    """Not now, and nothing is wrong: no connection is free, or the rate is used up. `wait_s`: for about so long.
+    `elsewhere`: another relay may be asked meanwhile."""
 
-    def __init__(self, text: str, wait_s: float) -> None:
+    def __init__(self, text: str, wait_s: float, *, elsewhere: bool = False) -> None:
         super().__init__(text)
         self.wait_s = wait_s
+        self.elsewhere = elsewhere
 
 
 class Gate:

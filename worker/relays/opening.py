@@ -192,9 +192,11 @@ class Opening:
         except SMTPTimeoutError as error:
             raise lost(phase, Kind.SILENT, str(error)) from error
         except (SMTPException, OSError, ValueError) as error:
+            causes = list(_causes(error))
+            in_tls = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
+            if in_tls is not None:  # after the handshake too: only then a relay refuses our certificate
+                raise _tls_trouble(in_tls) from error
             cause = error.__cause__ or error
-            if isinstance(cause, ssl.SSLError):  # after the handshake too: only then a relay refuses our certificate
-                raise _tls_trouble(cause) from error
             text = str(cause) or type(cause).__name__  # aiosmtplib puts a port before it that it does not know
             dropped = isinstance(error, SMTPServerDisconnected | OSError)
             raise lost(phase, Kind.DROPPED if dropped else Kind.OUT_OF_STEP, text) from error
@@ -241,6 +243,12 @@ def _strike_out(addresses: list[AddrInfoType], peer: tuple[str, int] | tuple[str
         remove_addr_infos(addresses, peer)
     except ValueError:  # 0.0.0.0, which is another one than it says: all of them count as tried
         addresses.clear()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _tls_trouble(error: BaseException) -> Lost:

@@ -76,12 +76,16 @@ class Pool:
         journal: Journal,
         *,
         critical: bool = False,
+        let_in: Callable[[], None] | None = None,
         before_mail: Callable[[], Awaitable[None]] | None = None,
     ) -> Try:
-        """Hand over one mail. `before_mail` is awaited once a connection is ready. Raises what it and `journal` raise,
-        and Busy where no connection became free in time; all that the relay does is a value."""
+        """Hand over one mail. `let_in` is called when it is its turn, `before_mail` once a connection is ready. Raises
+        what they and `journal` raise, and Busy where no connection became free in time. What the relay does is a
+        value."""
         began, noted, timings = self._monotonic(), list[tuple[float, str, bytes | str]](), dict[str, int]()
         async with self._gate.passed(critical=critical, within_s=self._timeouts.free_s):
+            if let_in is not None:
+                let_in()
             verdicts: Verdicts | None = None
             for turn in range(TURNS):
                 try:

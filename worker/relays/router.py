@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -16,7 +17,7 @@ from mailer.jobs import Phase, RecipientStatus, Reply
 from mailer.relays import Trouble
 from worker.relays.answers import Answer, Kind
 from worker.relays.board import RelayBoard, TooBusy
-from worker.relays.breaker import Barred, Probe
+from worker.relays.breaker import Barred, Probe, Usable
 from worker.relays.effects import Effect
 from worker.relays.gate import Busy
 from worker.relays.pool import Pool, Try
@@ -130,6 +131,8 @@ class Router:
                 found = await self._try(pool, attempt, critical=critical)
             except Busy as busy:
                 attempt.obstacles.append(Waiting(f"{pool.relay.name}: {busy}", busy.wait_s))
+                if busy.elsewhere:
+                    continue
                 break
             if not attempt.goes_on(pool.relay.name, found):
                 break
@@ -148,15 +151,22 @@ class Router:
         return _waiting(pool, standing) if isinstance(standing, Barred) else None
 
     async def _try(self, pool: Pool, attempt: "_Attempt", *, critical: bool) -> Try:
-        relay = pool.relay
+        relay, was_usable = pool.relay, isinstance(self._board.standing(pool.relay.name), Usable)
         found = await pool.send(
             attempt.envelope,
             lambda replies: attempt.journal(relay.name, replies),
             critical=critical,
+            let_in=partial(self._raise_if_barred, pool) if was_usable else None,
             before_mail=None if relay.rate is None else lambda: self._slot(relay),
         )
         await self._tell(relay.name, found)
         return found
+
+    def _raise_if_barred(self, pool: Pool) -> None:
+        """For a mail that has waited for a connection: by now the relay may be known to be in trouble. Raises Busy."""
+        standing = self._board.standing(pool.relay.name)
+        if isinstance(standing, Barred):
+            raise Busy(standing.reason, _waiting(pool, standing).wait_s, elsewhere=True)
 
     async def _slot(self, relay: Relay) -> None:
         """Until the relay's rate lets a mail pass. A process that stood still meanwhile has overslept its slots: its

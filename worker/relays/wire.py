@@ -102,7 +102,7 @@ class Wire(asyncio.Protocol):
             while not self._replies:
                 self._raise_if_broken(phase)
                 if not await self._event(deadline - self._loop.time()):
-                    raise lost(phase, Kind.SILENT, f"No answer within {within_s:g} s")
+                    raise lost(phase, Kind.SILENT, f"No answer within {within_s:.3g} s")
         return self._replies.popleft()
 
     async def drain(self, phase: Phase, stall_s: float, deadline: float) -> None:
