@@ -4,8 +4,6 @@ import asyncio
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from mailer.store.connection import RedisClient
 from mailer.store.jobs import EnqueueRequest, JobStore
 from tests.faults.conftest import faulty
 from tests.support.jobs import all_sent, come_due, each_once, job, post
-from tests.support.processes import api_process, logged, worker_process
+from tests.support.processes import api_process, said, workers_at_work
 from tests.support.smtp import ScriptedRelay
 from tests.support.waiting import until
 
@@ -32,26 +30,6 @@ FROZEN_S = 1.2
 def env(redis: RedisClient, queue_url: str, relay: ScriptedRelay) -> dict[str, str]:
     limited = {"POSTROOM_SMTP_URL": f"{relay.url}&name=acme&rate={RATE}/s"}
     return faulty(queue_url, relay, log_format="json") | limited
-
-
-Workers = list[asyncio.subprocess.Process]
-
-
-@asynccontextmanager
-async def workers_at_work(number: int, env: dict[str, str], log: Path) -> AsyncIterator[Workers]:
-    async with AsyncExitStack() as stack:
-        log.touch()  # noqa: ASYNC240 - a test's own file
-        before = len(logged(log, "worker.started"))
-        workers = [await stack.enter_async_context(worker_process(env, log)) for _ in range(number)]
-        await said(log, "worker.started", before + number)
-        yield workers
-
-
-async def said(log: Path, event: str, times: int) -> None:
-    async def look() -> bool:
-        return len(logged(log, event)) == times
-
-    await until(look, what=f"{event} {times} times")
 
 
 @dataclass

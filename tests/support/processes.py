@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,19 @@ async def worker_process(env: Mapping[str, str], log: Path | None = None) -> Asy
 
 
 @asynccontextmanager
+async def workers_at_work(
+    number: int, env: Mapping[str, str], log: Path
+) -> AsyncIterator[list[asyncio.subprocess.Process]]:
+    """So many, and all of them have started. They have to log JSON, nobody else starts any."""
+    log.touch()  # noqa: ASYNC240 - a test's own file
+    before = len(logged(log, "worker.started"))
+    async with AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(worker_process(env, log)) for _ in range(number)]
+        await said(log, "worker.started", before + number)
+        yield workers
+
+
+@asynccontextmanager
 async def supervised_workers(
     env: Mapping[str, str], log: Path | None = None, processes: int = 1
 ) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -120,3 +133,12 @@ def logged(log: Path, event: str) -> list[dict[str, Any]]:
     """The lines that processes have logged under this name so far, oldest first."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
     return [line for line in lines if line.get("event") == event]
+
+
+async def said(log: Path, event: str, times: int) -> None:
+    """Until processes have logged this so often."""
+
+    async def look() -> bool:
+        return len(logged(log, event)) == times
+
+    await until(look, what=f"{event}, {times} times")
