@@ -37,9 +37,11 @@ chaos: $(VENV)/.tested ## kill everything under load, two relays too, account fo
 peers: ## fetch the mail parser (npm) and mail servers (apt-get) of others that tests use; installs nothing
 	sh tests/peers/fetch.sh
 
-bench: $(VENV)/.tested ## measure accepting, latency and calls to the queue server, on real processes
+bench: $(VENV)/.tested ## measure accepting, latency, calls to the queue server, and the SMTP transaction
 	$(BIN)/python -m benchmarks.accept
 	$(BIN)/python -m benchmarks.queue
+	$(BIN)/python -m benchmarks.transaction
+	$(BIN)/python -m benchmarks.transaction --plain-asyncio
 
 docs: $(VENV)/.installed ## write the generated pages anew (docs/settings.md)
 	$(BIN)/python -m docs.generate

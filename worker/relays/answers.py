@@ -91,8 +91,9 @@ def reply_of(code: int | None, text: str) -> Reply:
     if not words.isascii():
         words = words.encode("utf-8", "replace").decode()  # what aiosmtplib could not decode has surrogates
     match = _ENHANCED.match(words)
-    enhanced = match[1] if match else None
-    if enhanced:
-        words = re.sub(rf"(?<!\S){re.escape(enhanced)} ", "", words)  # each line of a reply begins with it
-        words = words.removeprefix(enhanced)
+    if match is None:
+        return Reply(code, words[:MAX_TEXT])
+    enhanced, words = match[1], words[match.end() :]
+    if enhanced in words:  # each line of a reply begins with it
+        words = re.sub(rf"(?<!\S){re.escape(enhanced)} ", "", words)
     return Reply(code, words[:MAX_TEXT], enhanced)

@@ -20,6 +20,8 @@ def written_down(noted: Sequence[tuple[float, str, bytes | str]], began: float) 
 
 
 def _lines(said: bytes | str) -> list[str]:
+    if isinstance(said, str) and said.isascii() and said.isprintable():
+        return [said[:MOST_CHARS].rstrip()]
     octets = said if isinstance(said, bytes) else said.encode("utf-8", "replace")  # lone surrogates are no text
     text = octets.decode("utf-8", "replace")
     return [line[:MOST_CHARS].rstrip() for line in text.splitlines()]
