@@ -43,7 +43,7 @@ bench: $(VENV)/.tested ## measure accepting, latency, calls to the queue server,
 	$(BIN)/python -m benchmarks.transaction
 	$(BIN)/python -m benchmarks.transaction --plain-asyncio
 
-docs: $(VENV)/.installed ## write the generated pages anew (docs/settings.md)
+docs: $(VENV)/.installed ## write the generated pages anew (docs/settings.md, docs/faults.md)
 	$(BIN)/python -m docs.generate
 
 lock: ## resolve the dependencies again, with hashes and without registry addresses

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from cli.settings import ClientSettings, DevSettings
+from docs import faults_page
 from mailer.settings import MailerSettings, Settings
 from service.settings import ServiceSettings
 from worker.relays.relay_options import RelayOptions
@@ -73,14 +74,15 @@ def row(name: str, field: FieldInfo, note: str = "") -> str:
 
 
 def main() -> int:
-    wanted = page()
+    wanted = {PAGE: page(), PAGE.with_name("faults.md"): faults_page.page()}
     if "--check" not in sys.argv[1:]:
-        PAGE.write_text(wanted)
+        for path, text in wanted.items():
+            path.write_text(text)
         return 0
-    if not PAGE.exists() or PAGE.read_text() != wanted:
-        sys.stderr.write("docs/settings.md is stale: run `make docs`\n")
-        return 1
-    return 0
+    stale = [path.name for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    if stale:
+        sys.stderr.write(f"docs: {', '.join(stale)} is stale: run `make docs`\n")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":
