@@ -56,6 +56,15 @@ class ScriptedRelay:
             return usual
         return replies.pop(0) if len(replies) > 1 else replies[0]
 
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def say_unasked(self, reply: str) -> None:
+        """On every connection that is open; then they are closed."""
+        for writer in list(self.writers):
+            writer.write(reply.encode() + b"\r\n")
+            await writer.drain()
+            writer.close()
+
     @property
     def url(self) -> str:
         return f"smtp://127.0.0.1:{self.port}?tls=none"
@@ -186,6 +195,7 @@ async def scripted_relay(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         relay.connections += 1
+        relay.writers.add(writer)
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
@@ -195,6 +205,7 @@ async def scripted_relay(
             writer.transport.abort()  # TLS would wait for the other side's farewell
         finally:
             tasks.discard(task)
+            relay.writers.discard(writer)
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=relay.tls if implicit_tls else None)
