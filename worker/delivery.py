@@ -25,7 +25,16 @@ from worker.handover import hand_over, policy_of
 from worker.journal import Journal, Withheld
 from worker.lease import Lease
 from worker.outcomes import Deferred, Expired, Failed, Outcome, Skipped, Timing, Unknown, conclude
-from worker.preparation import Deps, Frozen, Prepared, compose_mail, read_variables, recipients_of, template_of
+from worker.preparation import (
+    Deps,
+    Frozen,
+    Prepared,
+    author_of,
+    compose_mail,
+    read_variables,
+    recipients_of,
+    template_of,
+)
 from worker.relays.relay_file import MOST_RELAYS
 from worker.relays.router import Tried, Waiting
 from worker.relays.timeouts import Timeouts
@@ -132,10 +141,10 @@ async def attempt(
     """Everything from the record to the relay's verdict. Needs no queue server: `send --now` runs it as well."""
     if job.expires_at is not None and clock.now() >= job.expires_at:
         return Expired()
-    if (obstacle := deps.router.obstacle(job.stays_at)) is not None:
-        return obstacle
     try:
         template = template_of(job, deps)
+        if (obstacle := deps.router.obstacle(job.stays_at, author_of(payload, template, deps))) is not None:
+            return obstacle
         given, fetched = await read_variables(job, payload, template, deps, frozen)
         variables = {**given, **fetched}
         if template is not None and not is_wanted(template, variables):

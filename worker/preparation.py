@@ -106,11 +106,17 @@ def recipients_of(job: Job, template: Template | None, variables: Mapping[str, A
     return found
 
 
+def author_of(payload: Payload, template: Template | None, deps: Deps) -> Address:
+    """The mail's From."""
+    author = payload.sender or (template.manifest.sender if template else None) or deps.default_from
+    if author is None:
+        raise RenderingError("There is no From address; set POSTROOM_FROM for the worker as well.")
+    return author
+
+
 async def compose_mail(job: Job, payload: Payload, prepared: Prepared, deps: Deps) -> Mail:
     template, variables, recipients = prepared.template, prepared.variables, prepared.recipients
-    sender = payload.sender or (template.manifest.sender if template else None) or deps.default_from
-    if sender is None:
-        raise RenderingError("There is no From address; set POSTROOM_FROM for the worker as well.")
+    sender = author_of(payload, template, deps)
     if template is not None:
         content = render(template, variables)
     else:

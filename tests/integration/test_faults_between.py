@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from mailer.jobs import JournalMark, Reason, RecipientStatus, Status
+from mailer.relays import paused
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient
 from tests.integration.conftest import Run
 from tests.integration.two_relays import QUICK, named, relayed, set_up
 from tests.support.smtp import DROP, HANG, ScriptedRelay, scripted_relay
+from tests.support.source import Application
 from worker.relays.wire import CHUNK, Wire
 
 JOB: dict[str, Any] = {"to": ["ada@example.com"], "subject": "Hello", "text": "Hi\n"}
@@ -142,6 +144,20 @@ async def test_the_journal_names_the_relay_whose_answer_is_awaited(
     assert [mark.relay for mark in marks if mark] == ["first", "second"]
     assert (view.job.status, view.job.attempts, view.job.unknown_outcomes) == (Status.SENT, 1, 0)
     assert (first.received, len(second.received)) == ([], 1)
+
+
+async def test_a_source_is_not_asked_for_mail_that_no_relay_may_have_now(
+    make_run: Callable[..., Run], redis: RedisClient, tmp_path: Path, app_source: Application
+) -> None:
+    async with scripted_relay() as first, scripted_relay() as second:
+        relays = set_up(tmp_path, named("first", first), named("second", second, senders="other.example"))
+        async with relayed(make_run, redis, relays) as world:
+            await world.store.change("first", paused)
+            await world.board.look()
+            job_id = await world.run.submit({"event": "user.signed_up", "data": {"id": 42}})
+            view = await world.run.once(job_id)
+    assert (view.job.status, view.job.attempts, view.job.detail) == (Status.PENDING, 0, "first: paused")
+    assert (app_source.requests, second.connections) == ([], 0)
 
 
 async def test_a_relay_gets_only_mail_of_its_senders(

@@ -1,5 +1,6 @@
 """The fault matrix at TLS and AUTH: nothing is said in clear, one mechanism is tried once, and the mail waits."""
 
+import asyncio
 import base64
 import datetime
 import ssl
@@ -20,6 +21,7 @@ from mailer.store.relays import RelayStore
 from tests.integration.conftest import Run
 from tests.integration.two_relays import QUICK, named, relayed, set_up
 from tests.support.smtp import DROP, HANG, ScriptedRelay, scripted_relay
+from tests.support.waiting import until
 from worker.relays.board import Board
 from worker.relays.breaker import Barred, Probe, standing
 from worker.relays.relay import Relay
@@ -41,7 +43,7 @@ def authority() -> trustme.CA:
 
 def serving(ca: trustme.CA, host: str = "localhost", **options: object) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert(host, **options).configure_cert(context)  # type: ignore[arg-type]
+    ca.issue_cert(host, **options).configure_cert(context)  # type: ignore[arg-type]  # trustme spells each option out
     return context
 
 
@@ -227,3 +229,22 @@ async def test_one_worker_finds_out_and_the_others_wait(redis: RedisClient, tmp_
             assert board.standing("first") == Probe()
         assert await anna.may_probe("first")
         assert not await bert.may_probe("first")
+
+
+async def test_a_probe_that_came_to_nothing_is_given_to_another_mail(redis: RedisClient, tmp_path: Path) -> None:
+    async with scripted_relay() as relay:
+        relays, store = set_up(tmp_path, named("first", relay)), RelayStore(redis)
+        half_open = RelayState(opened_at=1, open_until=1, openings=1, opened_by=OpenedBy.CONNECTION)
+        await store.change("first", lambda *_: half_open)
+        board = Board(store, relays, "anna")
+        await board.look()
+        assert await board.may_probe("first")
+        running = asyncio.create_task(board.run())
+        board.undecided("first")
+
+        async def is_free() -> bool:
+            return (await store.states(["first"]))[0]["first"].probe is None
+
+        await until(is_free, what="the probe given back")
+        running.cancel()
+        await asyncio.wait({running})

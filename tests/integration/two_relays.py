@@ -1,5 +1,6 @@
 """A worker with two relays, "first" and "second", and the board that all workers share."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -37,7 +38,10 @@ class Relayed:
 
 def set_up(folder: Path, *tables: dict[str, str]) -> tuple[Relay, ...]:
     file = folder / "postroom.toml"
-    blocks = ["\n".join(["[[relays]]", *(f'{key} = "{value}"' for key, value in table.items())]) for table in tables]
+    written = [{**table, "senders": [table["senders"]]} if "senders" in table else table for table in tables]
+    blocks = [
+        "\n".join(["[[relays]]", *(f"{key} = {json.dumps(value)}" for key, value in each.items())]) for each in written
+    ]
     file.write_text("\n\n".join(blocks))
     return relays_from(WorkerProcessSettings.load({"POSTROOM_CONFIG": str(file)}))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mailer.jobs import Phase, Reply
 from mailer.relays import BreakerState, OpenedBy, RelayState, Trouble, breaker_state, paused, resumed
 from worker.relays.breaker import (
+    DOUBLED_EVERY_MS,
     HOUR,
     LOOK_AGAIN_MS,
     MINUTE,
@@ -249,11 +250,11 @@ class TestPace:
 
     def test_it_doubles_with_mails_once_a_minute_until_it_is_whole(self) -> None:
         state = replace(CLOSED, pace=0.25, paced_at=NOW)
-        assert after_mails(state, 1000, NOW + MINUTE - 1) is state
+        assert after_mails(state, 1000, NOW + DOUBLED_EVERY_MS - 1) is state
         assert after_mails(state, 0, NOW + HOUR) is state
-        state = after_mails(state, 1, NOW + MINUTE)
+        state = after_mails(state, 1, NOW + DOUBLED_EVERY_MS)
         assert state.pace == 0.5
-        assert after_mails(after_mails(state, 5, NOW + 2 * MINUTE), 5, NOW + 2 * MINUTE + 1) == CLOSED
+        assert after_mails(after_mails(state, 5, NOW + 2 * DOUBLED_EVERY_MS), 5, NOW + 3 * DOUBLED_EVERY_MS) == CLOSED
 
     def test_a_relay_may_ask_to_go_slower_and_open_in_one(self) -> None:
         state = after_fault(

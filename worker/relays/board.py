@@ -45,6 +45,7 @@ class RelayBoard(Protocol):
     async def may_probe(self, name: str) -> bool: ...
     async def faulted(self, name: str, effect: Effect, pace: Pace, trouble: Trouble) -> None: ...
     def succeeded(self, name: str) -> None: ...
+    def undecided(self, name: str) -> None: ...
     def pace(self, name: str) -> float: ...
     async def slot(self, relay: Relay, patience_s: float) -> float | TooBusy: ...
     def alert(self, name: str, trouble: Trouble, fix: str | None = None) -> None: ...
@@ -86,6 +87,8 @@ class Board(Alerting):
         self._changes: Counter[str] = Counter()
         self._mails: Counter[str] = Counter()
         """Handed over since that was last told."""
+        self._undecided: set[str] = set()
+        """Probes that came to nothing."""
         self._hurry = asyncio.Event()
         self._look_at = self._tell_at = monotonic()
 
@@ -149,6 +152,11 @@ class Board(Alerting):
         if breaker.awaits_success(self._state(name), self._marks[name]):
             self._hurry.set()
 
+    def undecided(self, name: str) -> None:
+        """The mail that took the probe came to no answer: another one may find out."""
+        self._undecided.add(name)
+        self._hurry.set()
+
     def pace(self, name: str) -> float:
         """The share of rate and connections to use: above 0, at most 1."""
         return self._state(name).pace
@@ -170,6 +178,9 @@ class Board(Alerting):
         if looks:
             self._look_at = now + LOOK_EVERY_S
         await self._tell_mails()
+        for name in list(self._undecided):
+            await self._change(name, lambda state, _: breaker.without_probe(state, self._owner))
+            self._undecided.discard(name)
         if looks:
             await self.look()
         if now >= self._tell_at:
@@ -237,6 +248,9 @@ class Unshared(Alerting):
         pass
 
     def succeeded(self, name: str) -> None:
+        pass
+
+    def undecided(self, name: str) -> None:
         pass
 
     def pace(self, name: str) -> float:  # noqa: ARG002 - as above

@@ -25,7 +25,8 @@ FORGOTTEN_MS = HOUR
 SLOWEST = 1 / 64
 HALVED_EVERY_MS = 5 * SECOND
 """Many mails under way hear of the same throttle."""
-DOUBLED_EVERY_MS = MINUTE
+DOUBLED_EVERY_MS = 15 * SECOND
+"""Slower than it is halved where a relay has too much of us, faster than chance throttles of single mails come."""
 
 _OPEN_MS: dict[OpenedBy, tuple[int, int]] = {
     OpenedBy.CONNECTION: (30 * SECOND, 5 * MINUTE),
@@ -88,6 +89,11 @@ def standing(state: RelayState, credentials: str | None, now: int) -> Standing:
 def with_probe(state: RelayState, owner: str, now: int) -> RelayState:
     """`owner` finds out. Only where the relay's standing is Probe."""
     return replace(state, probe=owner, probe_until=now + PROBE_MS)
+
+
+def without_probe(state: RelayState, owner: str) -> RelayState:
+    """Nothing was found out: the next one may."""
+    return replace(state, probe=None, probe_until=None) if state.probe == owner else state
 
 
 def after_fault(

@@ -97,15 +97,15 @@ class Router:
         for pool in self._pools:
             await pool.close()
 
-    def obstacle(self, stays_at: str | None = None) -> Waiting | None:
+    def obstacle(self, stays_at: str | None = None, author: Address | None = None) -> Waiting | None:
         """What keeps every relay from being asked now, as far as is known without asking."""
         found = []
-        for pool in self._among(stays_at):
+        for pool in self._allowed(stays_at, author):
             standing = self._board.standing(pool.relay.name)
             if not isinstance(standing, Barred):
                 return None
             found.append(_waiting(pool, standing))
-        return _soonest(found)
+        return _soonest(found) if found else _nobody_for(author)
 
     async def send(
         self,
@@ -118,10 +118,9 @@ class Router:
     ) -> Routed | Waiting:
         """Hand over one mail. `author`: its From, which not every relay may send for. `stays_at`: the one relay that
         may have it. Raises what `journal` raises, and QueueUnavailable."""
-        allowed = [pool for pool in self._among(stays_at) if pool.relay.allows(author)]
+        allowed = self._allowed(stays_at, author)
         if not allowed:
-            log.error("relay.none_for_sender", sender=author.email)
-            return Waiting(f"No relay is set up to send for {author.email}.", LOOK_AGAIN_S)
+            return _nobody_for(author)
         attempt = _Attempt(envelope, journal, len(allowed))
         for pool in allowed:
             if (obstacle := await self._obstacle(pool)) is not None:
@@ -138,10 +137,10 @@ class Router:
                 break
         return attempt.end()
 
-    def _among(self, stays_at: str | None) -> Sequence[Pool]:
+    def _allowed(self, stays_at: str | None, author: Address | None) -> Sequence[Pool]:
         """A relay that is set up no more binds nobody."""
-        bound = [pool for pool in self._pools if pool.relay.name == stays_at]
-        return bound or self._pools
+        bound = [pool for pool in self._pools if pool.relay.name == stays_at] or self._pools
+        return [pool for pool in bound if author is None or pool.relay.allows(author)]
 
     async def _obstacle(self, pool: Pool) -> Waiting | None:
         name = pool.relay.name
@@ -152,13 +151,18 @@ class Router:
 
     async def _try(self, pool: Pool, attempt: "_Attempt", *, critical: bool) -> Try:
         relay, was_usable = pool.relay, isinstance(self._board.standing(pool.relay.name), Usable)
-        found = await pool.send(
-            attempt.envelope,
-            lambda replies: attempt.journal(relay.name, replies),
-            critical=critical,
-            let_in=partial(self._raise_if_barred, pool) if was_usable else None,
-            before_mail=None if relay.rate is None else lambda: self._slot(relay),
-        )
+        try:
+            found = await pool.send(
+                attempt.envelope,
+                lambda replies: attempt.journal(relay.name, replies),
+                critical=critical,
+                let_in=partial(self._raise_if_barred, pool) if was_usable else None,
+                before_mail=None if relay.rate is None else lambda: self._slot(relay),
+            )
+        except BaseException:
+            if not was_usable:
+                self._board.undecided(relay.name)
+            raise
         await self._tell(relay.name, found)
         return found
 
@@ -249,6 +253,12 @@ class _Attempt:
             if is_open and self.results[email].status is RecipientStatus.FAILED:
                 self.results[email] = replace(self.results[email], status=RecipientStatus.DEFERRED)
         return Routed(tuple(self.tries), self.results, self.in_doubt, self._greylisted_at)
+
+
+def _nobody_for(author: Address | None) -> Waiting:
+    sender = author.email if author is not None else "anybody"
+    log.error("relay.none_for_sender", sender=sender)
+    return Waiting(f"No relay is set up to send for {sender}.", LOOK_AGAIN_S)
 
 
 def _waiting(pool: Pool, barred: Barred) -> Waiting:
