@@ -2,9 +2,10 @@
 
 A sink in a process of its own takes everything at once. In turns, so that a busy machine is busy for all: aiosmtplib's
 `send_message` on a connection it keeps (an EmailMessage, as its documentation shows), its `sendmail` with the bytes
-that we send, our pool with PIPELINING, and our pool at a relay that does not offer it. CPU is the process time of this
-process; the same mail of 10 KB each time. Then the longest time for which a mail of 20 MB holds up the loop, measured
-by a task that only ticks. `python -m benchmarks.transaction [--plain-asyncio]`.
+that we send, and our transaction on a connection that we keep, with PIPELINING and at a relay that does not offer it;
+the same with the pool around it, which opens a new connection each 100 mails. CPU is the process time of this process;
+the same mail of 10 KB each time. Then the longest time for which a mail of 20 MB holds up the loop, measured by a task
+that only ticks. `python -m benchmarks.transaction [--plain-asyncio]`.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from email.message import EmailMessage
+from functools import partial
 
 import uvloop
 from aiosmtplib import SMTP
@@ -23,9 +25,12 @@ from aiosmtplib import SMTP
 from benchmarks.sink import sink_server
 from mailer.addresses import Address
 from mailer.jobs import Reply
+from worker.relays.opening import Opening
 from worker.relays.pool import Pool
 from worker.relays.relay import relays_from
-from worker.relays.transaction import Envelope
+from worker.relays.timeouts import Timeouts
+from worker.relays.transaction import Envelope, Offers, Transaction
+from worker.relays.wire import Wire
 from worker.settings import WorkerProcessSettings
 
 ROUNDS, MAILS = 15, 200
@@ -33,7 +38,7 @@ SENDER, RECIPIENT = "hello@postroom.example", "ada@example.com"
 LINES = 150
 LARGE_LINES, LARGE_MAILS = 335_000, 5
 HOST = "127.0.0.1"
-REFERENCE = "aiosmtplib send_message"
+REFERENCE, OURS = "aiosmtplib send_message", "postroom"
 
 
 def message() -> EmailMessage:
@@ -97,18 +102,27 @@ async def senders(ports: tuple[int, int], stack: AsyncExitStack) -> dict[str, Ca
     content = mail.as_bytes().replace(b"\n", b"\r\n")
     envelope = Envelope(Address(SENDER), (Address(RECIPIENT),), content)
     kept = await stack.enter_async_context(SMTP(hostname=HOST, port=ports[0], start_tls=False))
-    pools = []
-    for port in ports:
-        settings = WorkerProcessSettings.load({"POSTROOM_SMTP_URL": f"smtp://{HOST}:{port}?tls=none"})
-        pools.append(Pool(relays_from(settings)[0]))
-        stack.push_async_callback(pools[-1].close)
-    pipelined, one_by_one = pools
-    return {
+    ways: dict[str, Callable[[], Awaitable[object]]] = {
         REFERENCE: lambda: kept.send_message(mail),
         "aiosmtplib sendmail, bytes": lambda: kept.sendmail(SENDER, [RECIPIENT], content),
-        "postroom": lambda: pipelined.send(envelope, journal),
-        "postroom, relay without PIPELINING": lambda: one_by_one.send(envelope, journal),
     }
+    for port, name in zip(ports, (OURS, f"{OURS}, relay without PIPELINING"), strict=True):
+        settings = WorkerProcessSettings.load({"POSTROOM_SMTP_URL": f"smtp://{HOST}:{port}?tls=none"})
+        (relay,) = relays_from(settings)
+        wire, offers = await Opening(relay, None, Timeouts()).run()
+        stack.callback(wire.part)
+        ways[name] = partial(transact, wire, offers, envelope)
+        pool = Pool(relay)
+        stack.push_async_callback(pool.close)
+        ways[f"{name}, with its pool"] = partial(pool.send, envelope, journal)
+    return ways
+
+
+async def transact(wire: Wire, offers: Offers, envelope: Envelope) -> None:
+    wire.noted = []
+    verdicts = await Transaction(wire, offers, envelope, journal, Timeouts(), reused=True).run()
+    assert verdicts.accepted is not None
+    assert verdicts.clean
 
 
 async def measure() -> None:
