@@ -1,12 +1,14 @@
 """What a relay's words mean: its enhanced code, and, where no words say more, the first digit of its code."""
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.jobs import Phase, Reply
 from worker.relays.answers import MAX_TEXT, Answer, Kind, reply_of
-from worker.relays.replies import Fate, decide
+from worker.relays.replies import RULES, Fate, decide, queue_id_of
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,113 @@ def test_no_answer_and_none_that_is_one_are_tried_again_and_after_the_dot_a_doub
     assert not answer.is_accepted
     if phase is not Phase.FETCH:
         assert decide(answer).then.fate is (Fate.UNKNOWN if phase is Phase.DOT else Fate.DEFER)
+
+
+DOOR = {Kind.REPLY, Kind.DROPPED, Kind.SILENT, Kind.OUT_OF_STEP}
+CAN_OCCUR = {
+    Phase.CONNECT: {Kind.NO_NAME, Kind.NAME_SERVER, Kind.UNREACHABLE, Kind.SILENT},
+    Phase.BANNER: DOOR,
+    Phase.EHLO: DOOR,
+    Phase.TLS: DOOR | {Kind.NO_STARTTLS, Kind.CERTIFICATE, Kind.HANDSHAKE},
+    Phase.AUTH: DOOR | {Kind.NO_AUTH},
+    Phase.MAIL: DOOR | {Kind.TOO_LARGE, Kind.NO_SMTPUTF8},
+    Phase.RCPT: DOOR,
+    Phase.DATA: DOOR,
+    Phase.DOT: DOOR,
+}
+WORDS = (
+    "",
+    "Daily sending quota exceeded",
+    "4.2.2 Mailbox full",
+    "5.2.2 Mailbox full",
+    "4.7.0 Throttling failure: Maximum sending rate exceeded.",
+    "Greylisted, try again later",
+    "5.7.1 Relay access denied",
+    "Blocked using zen.spamhaus.org",
+    "5.6.7 SMTPUTF8 required",
+    "4.5.3 Too many recipients",
+)
+
+
+@pytest.mark.parametrize(("phase", "kind"), [(phase, kind) for phase, kinds in CAN_OCCUR.items() for kind in kinds])
+def test_whatever_can_occur_has_a_rule(phase, kind):
+    """Every code with every kind of words, on a fresh connection and on a used one."""
+    codes = range(400, 600) if kind is Kind.REPLY else (None, 250, 354)
+    for code, words, reused in product(codes, WORDS, (False, True)):
+        answer = Answer(phase, kind, reply_of(code, words), reused)
+        then = decide(answer).then
+        is_lost = phase is Phase.DOT and kind is not Kind.REPLY
+        assert (then.fate is Fate.UNKNOWN) is is_lost, answer
+        if is_lost:
+            assert (then.elsewhere, then.afresh) == (False, False), answer
+        if phase not in MAILING:
+            assert (then.fate, then.elsewhere) == (Fate.DEFER, True), "a mail never fails at the door"
+        if kind is Kind.REPLY and phase in MAILING:
+            assert then.fate is Fate.DEFER or code >= 500, answer
+
+
+def test_every_row_is_of_use():
+    """Each rule is the one that decides, somewhere."""
+    answers = (
+        Answer(phase, kind, reply_of(code, words), reused)
+        for phase, kinds in CAN_OCCUR.items()
+        for kind in kinds
+        for code, words, reused in product((400, 421, 450, 451, 452, 503, 530, 550, 552), WORDS, (False, True))
+    )
+    assert {id(rule) for rule in RULES} == {id(decide(answer)) for answer in answers}
+
+
+@pytest.mark.parametrize(
+    ("phase", "said", "row"),
+    [
+        # As relays really put it
+        (Phase.RCPT, "450 4.2.0 <ada@example.com>: Recipient address rejected: Greylisted, see", "greylisted"),
+        (Phase.RCPT, "451 4.7.1 Please try again later", "greylisted"),
+        (Phase.RCPT, "450 4.7.1 Try again in 300 seconds", "greylisted"),
+        (Phase.RCPT, "451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited", "throttled"),
+        (Phase.RCPT, "452 4.2.2 The email account that you tried to reach is over quota", "mailbox_full"),
+        (Phase.RCPT, "452-4.2.2 The recipient's inbox is out of storage space", "mailbox_full"),
+        (Phase.RCPT, "452 4.5.3 Error: too many recipients", "too_many_recipients"),
+        (Phase.RCPT, "450 4.1.1 <ada@example.com>: unverified address: Address lookup failed", "recipient_not_now"),
+        (Phase.RCPT, "454 4.7.1 <ada@example.com>: Relay access denied", "relay_not_now"),
+        (Phase.RCPT, "554 5.7.1 <ada@example.com>: Relay access denied", "relaying_denied"),
+        (Phase.RCPT, "550 5.7.1 Unable to relay", "relaying_denied"),
+        (Phase.RCPT, "550 relay not permitted", "relaying_denied"),
+        (Phase.MAIL, "530 5.7.0 Authentication required", "relaying_denied"),
+        (Phase.MAIL, "530 5.7.57 Client not authenticated to send mail", "relaying_denied"),
+        (Phase.RCPT, "554 5.7.1 Service unavailable; Client host blocked using zen.spamhaus.org", "blocklisted"),
+        (Phase.DOT, "550 5.7.1 Our system has detected that this message is from a low reputation", "blocklisted"),
+        (Phase.RCPT, "550 5.1.1 <ada@example.com>: User unknown in virtual mailbox table", "recipient_refused"),
+        (Phase.RCPT, "552 5.2.2 Mailbox full", "recipient_refused"),
+        (Phase.DOT, "454 Throttling failure: Maximum sending rate exceeded.", "throttled"),
+        (Phase.DOT, "454 Throttling failure: Daily message quota exceeded.", "quota_used_up"),
+        (Phase.DOT, "550 5.4.5 Daily user sending limit exceeded.", "quota_used_up"),
+        (Phase.DOT, "554 Message rejected: Email address is not verified.", "content_refused"),
+        (Phase.DOT, "552 5.3.4 Message size exceeds fixed limit", "too_large"),
+        (Phase.DOT, "421 4.3.2 Service shutting down", "closing"),
+        (Phase.MAIL, "552 5.3.4 Message size exceeds fixed limit", "too_large"),
+        (Phase.MAIL, "553 5.7.1 <a@example.com>: Sender address rejected: not owned by user", "sender_refused"),
+        (Phase.MAIL, "421 4.7.0 Too many connections from your address", "throttled"),
+        (Phase.MAIL, "452 4.3.1 Insufficient system storage", "sender_not_now"),
+    ],
+)
+def test_what_relays_say_is_understood(phase, said, row):
+    code, text = int(said[:3]), said[4:]
+    assert decide(Answer(phase, Kind.REPLY, reply_of(code, text))).row == row
+
+
+@pytest.mark.parametrize(
+    ("text", "queue_id"),
+    [
+        ("2.0.0 Ok: queued as 4fXyz12345", "4fXyz12345"),
+        ("OK id=1rAbCd-000123-4X", "1rAbCd-000123-4X"),
+        ("2.0.0 5f1a2b3c4d Message accepted for delivery", "5f1a2b3c4d"),
+        ("2.0.0 4AB1234567890 Message accepted for delivery", "4AB1234567890"),
+        ("Ok 0102018f2c3d4e5f-1a2b3c4d-1234-5678-9abc-000000", "0102018f2c3d4e5f-1a2b3c4d-1234-5678-9abc-000000"),
+        ("2.6.0 <abc@example.com> [InternalId=123, Hostname=x] Queued mail for delivery", "abc@example.com"),
+        ("2.0.0 OK", None),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_the_relays_own_name_for_a_mail_is_found_where_it_is_told(text, queue_id):
+    assert queue_id_of(reply_of(250, text)) == queue_id
