@@ -195,6 +195,8 @@ class Transaction:
             if at_line_start and piece.startswith(b"."):
                 stuffed = b"." + stuffed
             at_line_start = piece.endswith(b"\n")
+            if start:
+                await asyncio.sleep(0)  # others have their turn, even where the system takes megabytes at once
             self.wire.put(stuffed)
             await self.wire.drain(Phase.DATA, self.timeouts.stall_s, deadline)
             if self.wire.has_spoken:
