@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import contextlib
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -404,3 +406,84 @@ async def test_logins_that_fail_leave_nothing_behind(secured: Any) -> None:
 
 async def _all_gone(relay: ScriptedRelay) -> bool:
     return not relay.writers
+
+
+@contextmanager
+def asking_for_a_certificate(authority: trustme.CA, version: ssl.TLSVersion, *, implicit: bool) -> Iterator[int]:
+    """The port of a server that says by an alert what it misses, as OpenSSL does and asyncio does not."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("relay.test").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode, context.maximum_version = ssl.CERT_REQUIRED, version
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        connection.settimeout(WHOLE_S)
+        with connection:
+            for said in () if implicit else (b"220 relay.test", b"250-relay.test\r\n250 STARTTLS", b"220 go on"):
+                connection.sendall(said + b"\r\n")
+                if said != b"220 go on":
+                    connection.recv(1000)
+            handshake = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            with contextlib.suppress(OSError):
+                handshake.do_handshake()
+            with contextlib.suppress(OSError):  # what the client says meanwhile is read: else it would lose the alert
+                raw = socket.socket(fileno=handshake.detach())
+                with raw:
+                    raw.shutdown(socket.SHUT_WR)
+                    while raw.recv(1000):
+                        pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(WHOLE_S)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
+@pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "TLS from the start"])
+async def test_a_relay_that_wants_a_certificate_of_ours_is_told_as_trouble_with_tls(
+    secured: Any, authority: trustme.CA, implicit: bool, version: ssl.TLSVersion
+) -> None:
+    """With TLS 1.3 it says so only after the handshake, which seemed to have gone well."""
+    _, way = secured({})
+    way.relay = replace(way.relay, tls="implicit" if implicit else "starttls")
+    way.timeouts = replace(way.timeouts, tls_s=5, ehlo_s=5)
+    with asking_for_a_certificate(authority, version, implicit=implicit) as port:
+        way.addresses = [at(port)]
+        answer = await way.trouble()
+    assert (answer.phase, answer.kind) == (Phase.TLS, Kind.HANDSHAKE)
+    assert answer.reply.text.startswith("TLS did not come about: ")
+    assert "AUTH" not in way.said
+
+
+@pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "TLS from the start"])
+async def test_what_is_no_tls_is_told_as_such(secured: Any, implicit: bool) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not implicit:
+            writer.write(b"220 relay.test\r\n")
+            await reader.readline()
+            writer.write(b"250-relay.test\r\n250 STARTTLS\r\n")
+            await reader.readline()
+            writer.write(b"220 go on\r\n")
+        await reader.read(1)
+        writer.write(b"220 I speak no TLS at all, and say so\r\n")
+        await reader.read()
+
+    _, way = secured({})
+    way.relay = replace(way.relay, tls="implicit" if implicit else "starttls")
+    async with talker(talk) as port:
+        way.addresses = [at(port)]
+        answer = await way.trouble()
+    assert (answer.phase, answer.kind) == (Phase.TLS, Kind.HANDSHAKE)
+
+
+async def test_what_is_said_before_tls_begins_is_forgotten_with_it(secured: Any) -> None:
+    """Whoever stands between could have said it (RFC 3207 6)."""
+    relay, way = secured({"STARTTLS": ["220 go on\r\n250-injected\r\n250 PIPELINING"]}, "STARTTLS", "8BITMIME")
+    way.relay = replace(way.relay, tls="starttls", username=None, password=None)
+    async with scripted_relay(relay):
+        way.addresses = [at(relay.port)]
+        offers = await way.offers()
+    assert (offers.pipelining, offers.eightbitmime) == (False, True)
