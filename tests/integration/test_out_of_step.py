@@ -234,6 +234,18 @@ async def test_a_reset_that_does_not_work_ends_the_connection_and_changes_nothin
     assert len(talker.connections) == 2
 
 
+@WAYS
+async def test_a_refusal_with_something_after_it_ends_the_connection(extension: bytes) -> None:
+    """What follows it would be taken for the answer to the reset."""
+    nobody = [b"554 5.5.1 Nobody\r\n" + OK] if extension == b"PIPELINING" else []
+    refused = [OK, b"550 5.1.1 No\r\n" + (b"" if nobody else OK), *nobody]
+    async with talking(extension, refused) as (talker, pool):
+        assert seen((await sent(pool)).decisive) == (Phase.RCPT, Kind.REPLY, 550)
+        assert seen((await sent(pool)).decisive) == ACCEPTED
+    assert "RSET" not in talker.verbs[0]
+    assert len(talker.connections) == 2
+
+
 @pytest.mark.parametrize("flood", [b"250 more\r\n" * (3 * MOST_UNREAD), b"what?\r\n"], ids=["answers", "garbage"])
 async def test_a_relay_that_talks_without_end_is_left(flood: bytes) -> None:
     """Also where nobody listens at the moment: it fills no memory."""
