@@ -246,6 +246,15 @@ async def test_a_refusal_with_something_after_it_ends_the_connection(extension: 
     assert len(talker.connections) == 2
 
 
+async def test_content_that_is_asked_for_and_something_else_said_at_once_is_not_ended() -> None:
+    """Nobody was taken: but what would come next is no answer to a lone dot."""
+    async with talking(b"PIPELINING", [OK, b"550 5.1.1 No\r\n", GO + OK]) as (talker, pool):
+        assert seen((await sent(pool)).decisive) == (Phase.RCPT, Kind.REPLY, 550)
+        assert seen((await sent(pool)).decisive) == ACCEPTED
+    assert [verb for verb in talker.verbs[0] if verb not in {"MAIL", "RCPT", "DATA", ""}] == []
+    assert len(talker.connections) == 2
+
+
 @pytest.mark.parametrize("flood", [b"250 more\r\n" * (3 * MOST_UNREAD), b"what?\r\n"], ids=["answers", "garbage"])
 async def test_a_relay_that_talks_without_end_is_left(flood: bytes) -> None:
     """Also where nobody listens at the moment: it fills no memory."""

@@ -165,15 +165,17 @@ async def test_those_whom_a_relay_does_not_know_do_not_go_to_the_next_one_with_t
     assert (known[ADA.email].status, known[BOB.email].status) == (FAILED, PENDING), "a crash forgets nobody"
 
 
-async def test_whom_a_relay_greylists_comes_back_to_it_wherever_the_others_went(make_world: MakeWorld) -> None:
+@pytest.mark.parametrize("second", [NOT_NOW, {"RCPT": ["450 4.2.0 Greylisted, come back"]}], ids=str)
+async def test_whom_a_relay_greylists_comes_back_to_it_wherever_the_others_went(
+    make_world: MakeWorld, second: Script
+) -> None:
     script = {
         "RCPT ada@example.com": ["450 4.2.0 Greylisted, come back"],
         "RCPT bob@example.com": ["554 5.7.1 Relay access denied"],
     }
-    world = await make_world(first=script, second=NOT_NOW)
+    world = await make_world(first=script, second=second)
     routed = await world.routed(ADA, BOB)
-    assert routed.greylisted_at == "first"
-    assert (routed.results[ADA.email].wait, routed.results[BOB.email].wait) == (Wait.GREYLIST, Wait.BACKOFF)
+    assert (routed.greylisted_at, routed.results[ADA.email].wait) == ("first", Wait.GREYLIST)
     assert [tried.relay for tried in routed.tries] == ["first", "second"]
 
 
@@ -196,6 +198,12 @@ async def test_before_each_dot_and_only_there_it_is_written_down_who_may_have_th
     world = await make_world(first=first, second={})
     await world.routed()
     assert world.journal.events == events
+
+
+async def test_what_was_taken_back_once_is_not_taken_back_again(make_world: MakeWorld) -> None:
+    world = await make_world(first={"DOT": ["451 4.3.0 Later"]}, second=NOT_NOW, third={})
+    await world.routed()
+    assert world.journal.events == ["first", "not taken", "third"]
 
 
 async def test_a_relay_that_refuses_while_that_is_written_down_has_not_got_the_mail(make_world: MakeWorld) -> None:
@@ -259,6 +267,13 @@ async def test_where_all_connections_are_in_use_the_mail_waits_and_no_other_rela
     await asyncio.wait({hanging})
     assert waiting == Waiting("first: all of its connections are in use", 0.1)
     assert world.relays["second"].connections == 0
+
+
+async def test_a_relay_that_leaves_with_a_421_has_said_so_to_everybody(make_world: MakeWorld) -> None:
+    script = {"RCPT ada@example.com": ["421 4.3.2 Closing"], "RCPT bob@example.com": [DROP]}
+    world = await make_world(first=script)
+    results = (await world.routed(ADA, BOB)).results
+    assert [(each.status, each.reply and each.reply.code) for each in results.values()] == [(DEFERRED, 421)] * 2
 
 
 @pytest.mark.parametrize("moment", ["BANNER", "EHLO"])
@@ -345,3 +360,26 @@ async def test_a_relay_that_does_not_wait_for_a_mails_turn_costs_nothing(
         found = await pool.send(mail(), nothing, before_mail=turn)
     assert found.verdicts.accepted is not None
     assert (len(relay.received), relay.connections) == (1 + used, 2)
+
+
+async def test_a_mail_that_waits_for_a_connection_takes_one_that_became_free(
+    relay: ScriptedRelay, tmp_path: Path
+) -> None:
+    """Two are opened at a time: the others need not be."""
+    go_on, greeted = asyncio.Event(), 0
+
+    async def only_the_first(moment: str) -> None:
+        nonlocal greeted
+        if moment == "BANNER":
+            greeted += 1
+            if greeted > 1:
+                await go_on.wait()
+
+    relay.before_reply = only_the_first
+    async with a_pool(relay, tmp_path) as pool:
+        sending = [asyncio.create_task(pool.send(mail(), nothing)) for _ in range(OPENING_AT_ONCE + 2)]
+        await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+        go_on.set()
+        tries = await asyncio.gather(*sending)
+    assert all(found.verdicts.accepted for found in tries)
+    assert (len(relay.received), relay.connections) == (OPENING_AT_ONCE + 2, OPENING_AT_ONCE + 1)
