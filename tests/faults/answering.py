@@ -47,6 +47,8 @@ class Answering:
         self.end = b"\n" if self.random.random() < 0.1 else b"\r\n"
         self.is_chatty = self.random.random() < 0.2
         self.dealing: Dealing | None = None
+        self.has_mailed = False
+        """While a connection is opened, aiosmtplib takes no notice of what it did not ask for, and stays in step."""
         self.judges = False
         """The next reply is that to a final dot."""
 
@@ -56,14 +58,27 @@ class Answering:
         usual, lines = usual or USUAL.get(verb, 250), lines or [self.random.choice(WORDS)]
         trouble = self.trouble * 0.3 if verb in OPENING else self.trouble
         if self.record.calm or self.random.random() >= trouble:
-            return await self.say(usual, lines, moment)
+            return self.known(verb, await self.say(usual, lines, moment))
         modes = [self.refuse, self.refuse, self.odd, self.garbage, self.endless, self.vanish, self.half, self.hang]
         modes += [self.late, self.late, self.with_garbage, self.close_after]
         if self.tells_lies:
             modes += [self.omit, self.extra, self.extra]
         mode = self.random.choice(modes)
         self.record.modes[mode.__name__] += 1
-        return await mode(usual, lines, moment)
+        return self.known(verb, await mode(usual, lines, moment))
+
+    def known(self, verb: str, code: int | None) -> int | None:
+        """After some answers, no client may offer another mail on this connection."""
+        if code is not None and not self.line.lied:
+            out_of_step = {
+                "MAIL": code // 100 == 3,
+                "RCPT": code // 100 == 3,
+                "DATA": code // 100 < 4 and code != 354,
+                "DOT": code // 100 == 3,
+                "RSET": code != 250,
+            }
+            self.line.spent |= out_of_step.get(verb, False)
+        return code
 
     async def say(self, code: int, lines: list[str], moment: str) -> int:
         await self.write(self.encoded(code, lines, moment), code)
@@ -87,6 +102,7 @@ class Answering:
         self.drop()
 
     async def garbage(self, usual: int, lines: list[str], moment: str) -> None:
+        self.line.spent |= self.has_mailed and not self.line.lied
         await self.write(self.random.choice(GARBAGE))
 
     async def with_garbage(self, usual: int, lines: list[str], moment: str) -> int:
@@ -94,6 +110,7 @@ class Answering:
         return usual
 
     async def endless(self, usual: int, lines: list[str], moment: str) -> None:
+        self.line.spent |= self.has_mailed and not self.line.lied
         code = b"%d" % usual
         piece = self.random.choice((code + b"-" + b"more " * 20 + b"\r\n", code + b"-\n", b"x" * 1000, b"\0" * 99))
         if b"\n" not in piece:
@@ -119,7 +136,7 @@ class Answering:
         raise Gone
 
     async def omit(self, usual: int, lines: list[str], moment: str) -> None:
-        self.line.lied = True
+        self.line.lied = self.line.owes = True
 
     async def extra(self, usual: int, lines: list[str], moment: str) -> int:
         self.line.lied = True
@@ -127,7 +144,7 @@ class Answering:
         await self.write(self.encoded(usual, lines, moment) + b"%d extra\r\n" % other, usual, other, whole=True)
         if moment == "DOT":
             await self.settle()
-            self.line.spent = not self.reader._buffer
+            self.line.spent |= not self.line.owes and not self.reader._buffer
         return usual
 
     async def stray(self) -> None:

@@ -10,9 +10,11 @@ from random import Random
 class Line:
     """A connection. It `lied` where it gave a reply too many or one too few, which may cross a command on its way: then
     no client can tell which answer is whose, and only the weaker promises can be asked of it. It is `spent` where it
-    said something unasked and has heard nothing since: no mail may be offered to it any more."""
+    said something that its client has to notice: no mail may be offered to it any more. It `owes` a reply that was left
+    out; another one may be taken for it."""
 
     lied: bool = False
+    owes: bool = False
     spent: bool = False
 
 
@@ -28,6 +30,8 @@ class Dealing:
     """Once its final dot has come."""
     early: int | None = None
     """A refusal in the midst of the content."""
+    is_barred: bool = False
+    """The client has heard something in the midst of the content, so that no dot may come."""
     verdict: int | None = None
     """The first reply after the dot."""
     said: list[int] = field(default_factory=list)
@@ -54,6 +58,8 @@ class Record:
     """How often it did what."""
     misuse: list[str] = field(default_factory=list)
     """What no client may do to it, and where it failed itself."""
+    past_journal: set[int] = field(default_factory=set)
+    """Mails whose final dot may be on its way."""
     connections: int = 0
     open: set[asyncio.Task[None]] = field(default_factory=set)
     """A task for each open connection."""

@@ -86,15 +86,18 @@ def content_of(number: int, random: Random) -> bytes:
     return content if random.random() < 0.2 else content + b"\r\n"
 
 
-def mail_of(number: int, random: Random) -> Mail:
+def mail_of(number: int, server: Record) -> Mail:
+    random = server.random
     to = tuple(Address(f"r{each}@m{number}.test") for each in range(random.choice((1, 1, 2, 3))))
     envelope = Envelope(Address(f"m{number}@postroom.test"), to, content_of(number, random))
-    return Mail(number, envelope, is_withheld=random.random() < 0.02)
+    journal_s = random.choice((0, 0, 0, 0.05))
+    return Mail(number, envelope, server.past_journal, journal_s, is_withheld=random.random() < 0.02)
 
 
-def plain_mail(number: int) -> Mail:
+def plain_mail(number: int, server: Record) -> Mail:
     sender, to = Address(f"m{number}@postroom.test"), (Address(f"r@m{number}.test"),)
-    return Mail(number, Envelope(sender, to, b"Message-ID: <m%d@postroom.test>\r\n\r\nHi\r\n" % number))
+    content = b"Message-ID: <m%d@postroom.test>\r\n\r\nHi\r\n" % number
+    return Mail(number, Envelope(sender, to, content), server.past_journal)
 
 
 async def post(pool: Pool, mail: Mail, random: Random, limit_s: float, *, may_stop: bool) -> None:
@@ -119,6 +122,7 @@ async def post_all(pool: Pool, mails: list[Mail], random: Random, limit_s: float
 
     async def one(mail: Mail) -> None:
         async with at_once:
+            await asyncio.sleep(random.choice((0, 0, 0, 0.1)))  # or no connection would ever be idle
             await post(pool, mail, random, limit_s, may_stop=may_stop)
 
     await asyncio.gather(*(one(mail) for mail in mails))
@@ -135,12 +139,12 @@ async def storm(random: Random, authority: Authority, judge: Judge) -> None:
         connections, ca_file = random.choice((1, 2, 3, 8)), authority.ca_file if context else None
         place = ("unruly", "127.0.0.1", server.port, tls, username, password)
         pool = Pool(Relay(*place, connections=connections, ca_file=ca_file), hasty)
-        mails = [mail_of(number, random) for number in range(random.randrange(20, 80))]
+        mails = [mail_of(number, server) for number in range(random.randrange(20, 80))]
         await post_all(pool, mails, random, limit_s, may_stop=True)
         await asyncio.sleep(PATIENCE_S)  # for what is still on its way
         server.calm = True
         pool._timeouts = Timeouts(free_s=PATIENT_S)
-        later = [plain_mail(1000 + number) for number in range(20)]
+        later = [plain_mail(1000 + number, server) for number in range(20)]
         await post_all(pool, later, random, 2 * PATIENT_S)
         await pool.close()
         if server.open:

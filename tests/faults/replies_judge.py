@@ -26,6 +26,8 @@ class Mail:
 
     number: int
     envelope: Envelope
+    past_journal: set[int]
+    journal_s: float = 0.0
     is_withheld: bool = False
     journaled: int = 0
     outcome: Try | BaseException | None = None
@@ -33,9 +35,10 @@ class Mail:
 
     async def journal(self, replies: Mapping[str, Reply]) -> None:
         self.journaled += 1
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.journal_s)
         if self.is_withheld:
             raise Withheld("not this one")
+        self.past_journal.add(self.number)
 
     @property
     def whole(self) -> bytes:

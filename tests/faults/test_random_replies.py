@@ -11,7 +11,8 @@ from tests.support.processes import ROOT
 
 FIXED = 4
 ANY = random.SystemRandom().randrange(1_000_000)
-MINUTES = 8 / 60
+MINUTES = 4 / 60
+"""At least: a round is played to its end."""
 
 
 @pytest.mark.parametrize("seed", [FIXED, pytest.param(ANY, id="a fresh seed")])

@@ -21,8 +21,6 @@ class UnrulyRelay(Answering):
 
     tls: ssl.SSLContext | None = None
     """For STARTTLS."""
-    has_mailed = False
-    """While a connection is opened, aiosmtplib takes no notice of what it did not ask for; and stays in step."""
 
     async def run(self) -> NoReturn:
         await self.answer("BANNER")
@@ -40,7 +38,7 @@ class UnrulyRelay(Answering):
                 if not reading.done():
                     await self.stray()
                     await self.settle()
-                    self.line.spent = self.has_mailed and not reading.done()
+                    self.line.spent |= self.has_mailed and not self.line.owes and not reading.done()
             line = await reading
         finally:
             reading.cancel()
@@ -72,7 +70,7 @@ class UnrulyRelay(Answering):
 
     async def on_mail(self, line: bytes) -> None:
         if self.line.spent:
-            self.record.misuse.append(f"a mail on a connection that had said something unasked: {line!r}")
+            self.record.misuse.append(f"a mail on a connection that was spent: {line!r}")
         self.has_mailed = True
         self.trouble = self.random.choice(TROUBLE)
         number = line.partition(b"<m")[2].partition(b"@")[0]
@@ -123,6 +121,8 @@ class UnrulyRelay(Answering):
             await self.answer("LONE DOT", self.random.choice((554, 250)))
             return
         dealing.content = b"".join(lines)
+        if dealing.is_barred:
+            self.record.misuse.append(f"m{dealing.mail}: a final dot though something was said before it: {dealing}")
         self.judges = True
         if dealing.early is None:
             await self.answer("DOT")
@@ -138,8 +138,11 @@ class UnrulyRelay(Answering):
             case "refusal" if dealing is not None:
                 dealing.early = self.random.choice(REFUSALS)
                 await self.write(self.encoded(dealing.early, ["early"], "DATA"))
+                await self.heard_before_the_dot(dealing)
             case "garbage":
+                self.line.spent |= not self.line.lied
                 await self.write(self.random.choice(GARBAGE))
+                await self.heard_before_the_dot(dealing)
             case "drop":
                 self.drop()
             case "stall":
@@ -148,6 +151,13 @@ class UnrulyRelay(Answering):
                 await asyncio.sleep(self.random.random() * PATIENCE_S)
             case _ if self.tells_lies:
                 await self.stray()
+                await self.heard_before_the_dot(dealing)
+
+    async def heard_before_the_dot(self, dealing: Dealing | None) -> None:
+        """Where the client is in its journal by then, or not even there."""
+        await self.settle()
+        if dealing is not None and not self.line.owes:
+            dealing.is_barred = dealing.mail not in self.record.past_journal
 
     async def on_rset(self, line: bytes) -> None:
         self.dealing = None
