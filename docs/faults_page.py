@@ -42,14 +42,19 @@ KINDS = {
     Kind.TOO_LARGE: "larger than its SIZE",
     Kind.NO_SMTPUTF8: "SMTPUTF8 needed, not offered",
 }
+SAID = frozenset({Kind.REPLY, Kind.OUT_OF_STEP})
+"""Kinds that have words."""
 WORDS = {
     texts.QUOTA: "quota or daily limit",
     texts.MAILBOX_FULL: "4.2.2, mailbox full",
     texts.THROTTLED: "rate, throttling, too many",
     texts.GREYLISTED: "greylisting",
-    texts.COME_BACK: "greylisting, try later",
+    texts.COME_BACK: "try later, come back",
     texts.RELAYING_DENIED: "relaying denied, authentication required",
     texts.BLOCKLISTED: "blocklist, reputation",
+    texts.SENDER_REFUSED: "sender refused, not verified, not allowed",
+    texts.OWN_TROUBLE: "4.3.x, trouble of the relay or with us",
+    texts.TOO_LARGE: "5.3.4, size, too large",
     texts.NEEDS_SMTPUTF8: "5.6.7, SMTPUTF8",
     texts.TOO_MANY_RECIPIENTS: "4.5.3, too many recipients",
 }
@@ -81,8 +86,9 @@ def _row(rule: Rule) -> str:
 
 
 def _what(rule: Rule) -> str:
-    parts = [KINDS[kind] for kind in Kind if kind in rule.kinds and kind is not Kind.REPLY]
-    if Kind.REPLY in rule.kinds:
+    unsaid = rule.kinds - ({Kind.REPLY} if rule.text is None else SAID)
+    parts = [KINDS[kind] for kind in Kind if kind in unsaid]
+    if unsaid != rule.kinds:
         codes = ", ".join(code.ljust(3, "x") for code in rule.codes) or "any other refusal"
         parts.insert(0, codes + (f" with words of: {WORDS[rule.text]}" if rule.text else ""))
     return "; ".join(parts) + (" on a connection that carried other mail before" if rule.reused else "")

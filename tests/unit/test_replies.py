@@ -1,5 +1,6 @@
 """What a relay's words mean: its enhanced code, and, where no words say more, the first digit of its code."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.jobs import Phase, Reply
-from worker.relays.answers import MAX_TEXT, Answer, Kind, reply_of
+from worker.relays.answers import MAX_TEXT, Answer, Kind, lost, reply_of
 from worker.relays.replies import RULES, Fate, decide, queue_id_of
 
 
@@ -99,11 +100,15 @@ WORDS = (
     "4.2.2 Mailbox full",
     "5.2.2 Mailbox full",
     "4.7.0 Throttling failure: Maximum sending rate exceeded.",
-    "Greylisted, try again later",
+    "Greylisted",
+    "Try again later",
     "5.7.1 Relay access denied",
     "Blocked using zen.spamhaus.org",
     "5.6.7 SMTPUTF8 required",
     "4.5.3 Too many recipients",
+    "Sender address rejected: not owned by user",
+    "4.3.0 Temporary lookup failure",
+    "5.3.4 Message size exceeds fixed limit",
 )
 
 
@@ -160,18 +165,98 @@ def test_every_row_is_of_use():
         (Phase.DOT, "454 Throttling failure: Maximum sending rate exceeded.", "throttled"),
         (Phase.DOT, "454 Throttling failure: Daily message quota exceeded.", "quota_used_up"),
         (Phase.DOT, "550 5.4.5 Daily user sending limit exceeded.", "quota_used_up"),
-        (Phase.DOT, "554 Message rejected: Email address is not verified.", "content_refused"),
         (Phase.DOT, "552 5.3.4 Message size exceeds fixed limit", "too_large"),
         (Phase.DOT, "421 4.3.2 Service shutting down", "closing"),
         (Phase.MAIL, "552 5.3.4 Message size exceeds fixed limit", "too_large"),
         (Phase.MAIL, "553 5.7.1 <a@example.com>: Sender address rejected: not owned by user", "sender_refused"),
         (Phase.MAIL, "421 4.7.0 Too many connections from your address", "throttled"),
         (Phase.MAIL, "452 4.3.1 Insufficient system storage", "sender_not_now"),
+        # Postfix, which says most of it of each recipient (smtpd_delay_reject)
+        (Phase.RCPT, "553 5.7.1 <a@example.com>: Sender address rejected: not owned by user app", "sender_refused"),
+        (Phase.RCPT, "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied", "relaying_denied"),
+        (Phase.RCPT, "504 5.5.2 <app>: Helo command rejected: need fully-qualified hostname", "relaying_denied"),
+        (Phase.RCPT, "450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.1]", "relay_not_now"),
+        (Phase.RCPT, "450 4.1.8 <a@example.com>: Sender address rejected: Domain not found", "relay_not_now"),
+        (Phase.RCPT, "451 4.3.0 <ada@example.com>: Temporary lookup failure", "relay_not_now"),
+        (Phase.RCPT, "452 4.3.1 Insufficient system storage", "relay_not_now"),
+        (Phase.RCPT, "452 4.2.2 <ada@example.com>: Recipient address rejected: Mailbox full", "mailbox_full"),
+        (Phase.MAIL, "450 4.7.1 Error: too much mail from 192.0.2.1", "throttled"),
+        (Phase.DOT, "451 4.3.0 Error: queue file write error", "content_not_now"),
+        (Phase.DOT, "550 5.7.1 Command rejected", "content_refused"),
+        # Exim, and what is built on it
+        (Phase.RCPT, "550 Administrative prohibition", "recipient_refused"),
+        (Phase.RCPT, "550 Sender verify failed", "sender_refused"),
+        (Phase.RCPT, "451 Temporary local problem - please try later", "relay_not_now"),
+        (Phase.RCPT, "452 space shortage, please try later", "relay_not_now"),
+        (Phase.RCPT, "452 too many recipients", "too_many_recipients"),
+        (Phase.MAIL, "421 Too much load; please try again later.", "closing"),
+        (Phase.MAIL, "552 Message size exceeds maximum permitted", "too_large"),
+        (Phase.DOT, "451 Message currently under greylist", "greylisted"),
+        (Phase.RCPT, "550 Domain a.example has exceeded the max defers and failures per hour (5/5)", "quota_used_up"),
+        # Exchange
+        (Phase.RCPT, "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain", "relaying_denied"),
+        (Phase.RCPT, "550 5.7.64 TenantAttribution; Relay Access Denied", "relaying_denied"),
+        (Phase.RCPT, "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found", "recipient_refused"),
+        (Phase.RCPT, "451 4.7.500 Server busy. Please try again later from [192.0.2.1].", "relay_not_now"),
+        (Phase.RCPT, "550 5.7.606 Access denied, banned sending IP [192.0.2.1]", "blocklisted"),
+        (Phase.RCPT, "450 4.2.1 The recipient has exceeded their limit of messages per hour", "recipient_not_now"),
+        (Phase.DOT, "550 5.7.60 SMTP; Client does not have permissions to send as this sender", "sender_refused"),
+        (Phase.DOT, "554 5.2.252 SendAsDenied; a@example.com not allowed to send as b@example.com", "sender_refused"),
+        (Phase.DOT, "432 4.3.2 Concurrent connections limit exceeded.", "throttled"),
+        (Phase.DOT, "554 5.2.0 Submission quota exceeded", "quota_used_up"),
+        # Gmail and its relay
+        (Phase.RCPT, "550 5.7.1 Invalid credentials for relay [192.0.2.1].", "relaying_denied"),
+        (Phase.RCPT, "550 5.7.0 Mail relay denied [192.0.2.1].", "relaying_denied"),
+        (Phase.RCPT, "550 5.4.5 Daily SMTP relay limit exceeded for user.", "quota_used_up"),
+        (Phase.RCPT, "450 4.2.1 The user you are trying to contact is receiving mail too quickly", "recipient_not_now"),
+        (Phase.RCPT, "452 4.5.3 Your message has too many recipients. Google's sending limits:", "too_many_recipients"),
+        (Phase.DOT, "421 4.7.28 Our system has detected an unusual rate of unsolicited mail", "closing"),
+        (Phase.DOT, "550 5.7.26 This mail is unauthenticated, which poses a security risk", "content_refused"),
+        (Phase.DOT, "552 5.7.0 This message was blocked because its content presents a risk", "content_refused"),
+        (Phase.DOT, "552 5.3.4 Your message exceeded Google's message size limits", "too_large"),
+        # Amazon SES
+        (Phase.MAIL, "530 Authentication required", "relaying_denied"),
+        (Phase.DOT, "554 Message rejected: Email address is not verified.", "sender_refused"),
+        (Phase.DOT, "554 Access denied: User a is not authorized to perform ses:SendRawEmail", "sender_refused"),
+        (Phase.DOT, "554 Message rejected: Address blacklisted.", "blocklisted"),
+        (Phase.DOT, "554 Transaction failed: Duplicate header 'Subject'.", "content_refused"),
+        (Phase.DOT, "552 Message is too long.", "too_large"),
+        (Phase.DOT, "454 Temporary service failure", "content_not_now"),
+        # SendGrid
+        (Phase.MAIL, "550 Unauthenticated senders not allowed", "relaying_denied"),
+        (Phase.MAIL, "451 Authentication failed: Maximum credits exceeded", "quota_used_up"),
+        (Phase.DOT, "451 You have exceeded your messaging limits", "quota_used_up"),
+        (Phase.DOT, "550 The from address does not match a verified Sender Identity.", "sender_refused"),
+        # Mailgun
+        (Phase.RCPT, "550 5.7.1 Relaying denied", "relaying_denied"),
+        (Phase.RCPT, "451 4.7.1 rate limit exceeded", "throttled"),
+        (Phase.DOT, "420 4.7.1 Domain a.example is not allowed to send: recipient limit exceeded", "throttled"),
+        # Others
+        (Phase.RCPT, "502 5.7.0 Please authenticate first", "relaying_denied"),
+        (Phase.RCPT, "451 4.7.1 Greylisting in action, please come back in 00:04:59", "greylisted"),
+        (Phase.RCPT, "551 User not local; please try <bob@example.com>", "recipient_refused"),
     ],
 )
 def test_what_relays_say_is_understood(phase, said, row):
     code, text = int(said[:3]), said[4:]
     assert decide(Answer(phase, Kind.REPLY, reply_of(code, text))).row == row
+
+
+@pytest.mark.parametrize(
+    ("said", "row"),
+    [
+        ("503 AUTH first (#5.5.1)", "relaying_denied"),
+        ("503 5.5.4 Bad sequence: authentication required", "relaying_denied"),
+        ("503 5.5.1 MAIL first", "out_of_step"),
+        ("503 5.5.1 Error: nested MAIL command", "out_of_step"),
+        ("250 AUTH first", "out_of_step"),
+    ],
+)
+def test_a_relay_that_wants_a_password_in_the_words_of_a_bad_sequence_is_not_out_of_step(said, row):
+    code = int(said[:3])
+    answer = lost(Phase.MAIL, Kind.OUT_OF_STEP, f"Out of step: {said}", code).answer
+    assert decide(answer).row == row
+    assert decide(replace(answer, reused=True)).row == "stale_connection"
 
 
 @pytest.mark.parametrize(

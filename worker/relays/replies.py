@@ -125,13 +125,17 @@ RULES: tuple[Rule, ...] = (
     # The relay does not know us, or others do not want it
     Rule("relaying_denied", _ENVELOPE, _REPLY, _next(alert=True), ("530", "535")),
     Rule("relaying_denied", _ENVELOPE, _REPLY, _next(alert=True), ("5",), texts.RELAYING_DENIED),
+    Rule("relaying_denied", _ENVELOPE, _NO_SENSE, _next(alert=True), ("503",), texts.RELAYING_DENIED),
     Rule("blocklisted", _MAILING, _REPLY, _next(fate=Fate.FAIL, alert=True), ("5",), texts.BLOCKLISTED),
     # The sender
     Rule("sender_not_now", _MAIL, _REPLY, _next(pace=Pace.HALVE), ("4",)),
     Rule("too_large", _MAIL, _REPLY, _NEXT_OR_FAIL, ("552",)),
     Rule("sender_refused", _MAIL, _REPLY, _next(fate=Fate.FAIL, alert=True)),
+    Rule("sender_refused", _RCPT | _CONTENT, _REPLY, _next(fate=Fate.FAIL, alert=True), ("5",), texts.SENDER_REFUSED),
     # Recipients, each by itself
     Rule("too_many_recipients", _RCPT, _REPLY, _defer(), ("452", "552"), texts.TOO_MANY_RECIPIENTS),
+    Rule("greylisted", _RCPT, _REPLY, _defer(Wait.GREYLIST), ("450", "451"), texts.GREYLISTED),
+    Rule("relay_not_now", _RCPT, _REPLY, _next(), ("4",), texts.OWN_TROUBLE),
     Rule("greylisted", _RCPT, _REPLY, _defer(Wait.GREYLIST), ("450", "451"), texts.COME_BACK),
     Rule("recipient_not_now", _RCPT, _REPLY, _defer(), ("450", "451", "452")),
     Rule("relay_not_now", _RCPT, _REPLY, _next(), ("4", "503")),
@@ -143,7 +147,7 @@ RULES: tuple[Rule, ...] = (
     # The content
     Rule("greylisted", _CONTENT, _REPLY, _defer(Wait.GREYLIST), ("450", "451"), texts.GREYLISTED),
     Rule("content_not_now", _CONTENT, _REPLY, _next(), ("4",)),
-    Rule("too_large", _CONTENT, _REPLY, _NEXT_OR_FAIL, ("552",)),
+    Rule("too_large", _CONTENT, _REPLY, _NEXT_OR_FAIL, ("552",), texts.TOO_LARGE),
     Rule("content_refused", _CONTENT, _REPLY, _FAIL),
 )
 

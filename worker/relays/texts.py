@@ -9,26 +9,39 @@ def _words(pattern: str) -> re.Pattern[str]:
 
 QUOTA = _words(
     r"\b5\.4\.5\b|\b(daily|monthly|hourly|24.hour)\b.{0,40}\b(quota|limit)|\b(quota|limit)\b.{0,30}\b(daily|per day)\b"
-    r"|\bsending (quota|limit)\b"
+    r"|\b(sending|submission) (quota|limit)\b|\bmessaging limits\b|\bcredits exceeded\b"
+    r"|exceeded the max .{0,30}\bper (hour|day)\b"
 )
 """The relay's own, for all that we send. A mailbox has one too: see MAILBOX_FULL."""
 MAILBOX_FULL = _words(r"\b[45]\.2\.2\b|mailbox (is )?full|over ?quota|quota exceeded|insufficient (mailbox )?storage")
 THROTTLED = _words(
     r"throttl|rate[ -]?limit|(sending|message|maximum) rate|too (many|much) (messages|mails?|connections|requests)"
-    r"|too fast|slow down"
+    r"|too fast|slow down|(connections?|thread|request|recipient) limit exceeded"
 )
 GREYLISTED = _words(r"gr[ae]y-?\s?list")
-COME_BACK = _words(
-    r"gr[ae]y-?\s?list|try (again )?(later|in \d|after)|retry (later|in|after|time)|too soon|early retry"
-)
+COME_BACK = _words(r"try (again )?(later|in \d|after)|retry (later|in|after|time)|too soon|early retry")
 """At a recipient it mostly is greylisting, by another name."""
 RELAYING_DENIED = _words(
     r"relay(ing)?( access)? (is )?(denied|not (permitted|allowed)|prohibited)"
-    r"|(unable|not permitted|not allowed) to relay|(authentication|auth) (is )?required|not authenticated"
+    r"|(unable|not permitted|not allowed) to relay|credentials for relay|not authorized to (relay|send)\b"
+    r"|(authentication|auth) (is )?required|not authenticated|unauthenticated sender|(must|please) authenticate"
+    r"|auth first|(client host|helo command) rejected"
 )
+"""We are not known: whoever the mail is for would be refused."""
+SENDER_REFUSED = _words(
+    r"sender address rejected|sender verify failed|\bsend as\b|sendas|sender (identity|signature)"
+    r"|address is not verified|not authorized to perform"
+)
+"""Many relays say it of each recipient, or once they have the content."""
+OWN_TROUBLE = _words(
+    r"\b4\.3\.\d|temporary (local|server|lookup)|server busy|space shortage|insufficient system"
+    r"|(sender address|client host|helo command) rejected"
+)
+"""The relay's, or with us: said of a recipient, who has no part in it."""
+TOO_LARGE = _words(r"\b5\.(2\.3|3\.4)\b|\bsize\b|too (large|big|long)|storage allocation")
 BLOCKLISTED = _words(
     r"block ?list|black ?list|\bdnsbl\b|\brbl\b|spamhaus|spamcop|barracuda|blocked using"
-    r"|(poor|bad|low) (\w+ )?reputation"
+    r"|(poor|bad|low) (\w+ )?reputation|banned send(er|ing)"
 )
 NEEDS_SMTPUTF8 = _words(r"\b[45]\.6\.7\b|smtputf8")
 TOO_MANY_RECIPIENTS = _words(r"\b[45]\.5\.3\b|too many recipients")
