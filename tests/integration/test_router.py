@@ -200,6 +200,19 @@ async def test_before_each_dot_and_only_there_it_is_written_down_who_may_have_th
     assert world.journal.events == events
 
 
+@pytest.mark.parametrize("lost", [False, True], ids=["it answers", "its answer is lost"])
+async def test_once_a_relay_may_have_the_mail_for_anybody_no_other_is_asked_for_the_others(
+    make_world: MakeWorld, lost: bool
+) -> None:
+    """What is one mail to its recipients comes from one place; the others are tried again later."""
+    script = {"RCPT bob@example.com": ["554 5.7.1 Relay access denied"]} | ({"DOT": ["250 ok", DROP]} if lost else {})
+    world = await make_world(first=script, second={})
+    routed = await world.routed(ADA, BOB)
+    assert (routed.in_doubt, routed.results[BOB.email].status) == (lost, DEFERRED)
+    assert (len(world.relays["first"].received), world.relays["second"].connections) == (1, 0)
+    assert world.journal.events == ["first"]
+
+
 async def test_what_was_taken_back_once_is_not_taken_back_again(make_world: MakeWorld) -> None:
     world = await make_world(first={"DOT": ["451 4.3.0 Later"]}, second=NOT_NOW, third={})
     await world.routed()
