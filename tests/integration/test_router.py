@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mailer.addresses import Address
-from mailer.jobs import RecipientStatus, Reply
+from mailer.jobs import Phase, RecipientStatus, Reply
 from mailer.relays import OpenedBy, RelayState, paused
 from mailer.store.connection import RedisClient
 from mailer.store.relays import RelayStore
@@ -299,6 +299,34 @@ async def test_a_connection_that_fails_for_many_mails_is_one_that_failed(make_wo
     state, connections = await world.state(), world.relays["first"].connections
     assert (state.failures, state.opened_at) == (connections, None)
     assert connections <= OPENING_AT_ONCE, "those who wait for a connection have its failure"
+
+
+@pytest.mark.parametrize(
+    ("url", "row", "opened_by"),
+    [
+        ("smtp://xn--a.example:587?tls=none", "name_does_not_exist", OpenedBy.REFUSED),
+        ("smtp://127.0.0.1:{port}?tls=none", "no_connection", None),
+    ],
+    ids=["no name", "nobody listens"],
+)
+async def test_a_relay_that_is_not_there_is_told_of_and_the_next_one_has_the_mail(
+    redis: RedisClient, relay: ScriptedRelay, tmp_path: Path, url: str, row: str, opened_by: OpenedBy | None
+) -> None:
+    relays = set_up(tmp_path, {"name": "first", "url": url.format(port=free_port())}, named("second", relay))
+    store, journal = RelayStore(redis), Written()
+    board = Board(store, relays, "a worker")
+    await board.look()
+    router = Router([Pool(each, QUICK) for each in relays], board)
+    with capture_logs() as logs:
+        routed = await router.send(mail(), AUTHOR, journal)
+    await router.close()
+    assert isinstance(routed, Routed)
+    assert [(tried.relay, tried.phase) for tried in routed.tries] == [("first", Phase.CONNECT), ("second", Phase.DOT)]
+    assert (routed.results[ADA.email].status, journal.events, len(relay.received)) == (SENT, ["second"], 1)
+    state = (await store.states(["first"]))[0]["first"]
+    assert (state.opened_by, state.trouble and state.trouble.row) == (opened_by, row)
+    assert state.failures == (0 if opened_by else 1)
+    assert [entry["row"] for entry in logs if entry["event"] == "relay.alert"] == ([row] if opened_by else [])
 
 
 async def test_what_a_relay_says_of_several_recipients_is_told_once(make_world: MakeWorld) -> None:
