@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mailer.relays import RelayState
@@ -52,13 +53,15 @@ async def relayed(
     redis: RedisClient,
     relays: tuple[Relay, ...],
     timeouts: Timeouts = QUICK,
+    owner: str = "a worker",
     **settings: str,
 ) -> AsyncIterator[Relayed]:
+    """As worker/main.py sets it up. The board has looked; its `run` is the test's."""
     async with AsyncExitStack() as stack:
         store = RelayStore(redis)
-        board = Board(store, relays, "a worker")
+        board = Board(store, relays, owner)
         await board.look()
-        router = Router([Pool(relay, timeouts) for relay in relays], board)
+        router = Router([Pool(relay, timeouts, share=partial(board.pace, relay.name)) for relay in relays], board)
         stack.push_async_callback(router.close)
         run = make_run(**settings)
         run.deps = replace(run.deps, router=router)
