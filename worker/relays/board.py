@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from mailer.errors import QueueUnavailable
-from mailer.relays import RelayState, Trouble, spacing_us
+from mailer.relays import OpenedBy, RelayState, Trouble, spacing_us
 from mailer.store.relays import RelayStore, Transition
 from worker.relays import breaker
 from worker.relays.breaker import Barred, Probe, Standing, Usable
@@ -125,9 +125,11 @@ class Board(Alerting):
         """Forgotten where the queue server is away."""
         if effect is Effect.NONE and pace is Pace.KEEP:
             return
-        mails = self._mails.pop(name, 0)
+        mails, openings = self._mails.pop(name, 0), 0
 
         def fault(state: RelayState, now: int) -> RelayState:
+            nonlocal openings
+            openings = state.openings
             if state.opened_at is None and mails:
                 state = self._after_mails(name, mails, state, now)  # or failures with mails between them would add up
             return breaker.after_fault(
@@ -142,9 +144,12 @@ class Board(Alerting):
             )
 
         try:
-            await self._change(name, fault)
+            state = await self._change(name, fault)
         except QueueUnavailable as error:
             log.warning("relay.fault_not_told", relay=name, row=trouble.row, detail=str(error))
+            return
+        if effect is Effect.COUNT_LOGIN and state.opened_by is OpenedBy.CREDENTIALS and state.openings > openings:
+            self.alert(name, trouble)  # one line that is cut is no refused password, several are
 
     def succeeded(self, name: str) -> None:
         """The relay has taken a mail, or refused it as a relay does that is well."""
@@ -211,10 +216,11 @@ class Board(Alerting):
     def _after_mails(self, name: str, mails: int, state: RelayState, now: int) -> RelayState:
         return breaker.after_mails(breaker.after_success(state, self._marks[name], now), mails, now)
 
-    async def _change(self, name: str, transition: Transition) -> None:
+    async def _change(self, name: str, transition: Transition) -> RelayState:
         state = await self._store.change(name, transition)
         self._changes[name] += 1
         self._see(name, state)
+        return state
 
     def _see(self, name: str, state: RelayState) -> None:
         before = self._state(name)
