@@ -46,6 +46,9 @@ SAID = frozenset({Kind.REPLY, Kind.OUT_OF_STEP})
 """Kinds that have words."""
 WORDS = {
     texts.QUOTA: "quota or daily limit",
+    texts.QUOTA_AT_RECIPIENT: "sending quota, 5.4.5",
+    texts.NO_SUCH_RECIPIENT: "5.1.x, 5.2.1, 5.2.2",
+    texts.MAILBOX_BUSY: "4.2.1",
     texts.MAILBOX_FULL: "4.2.2, mailbox full",
     texts.THROTTLED: "rate, throttling, too many",
     texts.GREYLISTED: "greylisting",

@@ -97,6 +97,8 @@ CAN_OCCUR = {
 WORDS = (
     "",
     "Daily sending quota exceeded",
+    "5.1.1 User unknown",
+    "4.2.1 The user has exceeded the daily limit",
     "4.2.2 Mailbox full",
     "5.2.2 Mailbox full",
     "4.7.0 Throttling failure: Maximum sending rate exceeded.",
@@ -148,6 +150,11 @@ def test_every_row_is_of_use():
         (Phase.RCPT, "451 4.7.1 Please try again later", "greylisted"),
         (Phase.RCPT, "450 4.7.1 Try again in 300 seconds", "greylisted"),
         (Phase.RCPT, "451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited", "throttled"),
+        (Phase.RCPT, "450 4.2.1 recipient has exceeded the daily limit", "recipient_not_now"),
+        (Phase.RCPT, "550 5.2.1 User has exceeded the hourly limit of incoming mail", "recipient_refused"),
+        (Phase.RCPT, "450 The recipient has exceeded the daily limit", "recipient_not_now"),
+        (Phase.DATA, "530 5.7.0 Authentication required", "relaying_denied"),
+        (Phase.DOT, "554 5.7.1 Relay access denied", "relaying_denied"),
         (Phase.RCPT, "452 4.2.2 The email account that you tried to reach is over quota", "mailbox_full"),
         (Phase.RCPT, "452-4.2.2 The recipient's inbox is out of storage space", "mailbox_full"),
         (Phase.RCPT, "452 4.5.3 Error: too many recipients", "too_many_recipients"),
@@ -274,3 +281,15 @@ def test_a_relay_that_wants_a_password_in_the_words_of_a_bad_sequence_is_not_out
 )  # fmt: skip
 def test_the_relays_own_name_for_a_mail_is_found_where_it_is_told(text, queue_id):
     assert queue_id_of(reply_of(250, text)) == queue_id
+
+
+@pytest.mark.parametrize(
+    "word", ["daily-limit", "blacklist", "spamhaus", "greylist", "try.later", "relay-denied", "throttle"]
+)
+@pytest.mark.parametrize("reply", ["550 5.1.1 <{}@mallory.example>: User unknown", "550 {}@mallory.example unknown"])
+def test_an_address_does_not_choose_what_becomes_of_others_mail(word: str, reply: str) -> None:
+    code, _, text = reply.format(word).partition(" ")
+    assert decide(Answer(Phase.RCPT, Kind.REPLY, reply_of(int(code), text))).row == "recipient_refused"
+    assert decide(Answer(Phase.RCPT, Kind.REPLY, reply_of(450, f"4.2.0 <{word}@mallory.example> later"))).row == (
+        "recipient_not_now"
+    )

@@ -61,8 +61,10 @@ class Rule:
             return False
         if self.codes and not str(answer.reply.code or "").startswith(self.codes):
             return False
-        said = f"{answer.reply.enhanced or ''} {answer.reply.text}"
-        return self.text is None or self.text.search(said) is not None
+        if self.text is None:
+            return True
+        said = f"{answer.reply.enhanced or '-'} {texts.without_addresses(answer.reply.text)}"
+        return self.text.search(said) is not None
 
 
 def _defer(wait: Wait = Wait.BACKOFF, *, afresh: bool = False) -> Action:
@@ -83,6 +85,7 @@ def _next(
 
 _FAIL = Action(Fate.FAIL)
 _NEXT_OR_FAIL = _next(fate=Fate.FAIL)
+_QUOTA, _QUOTA_CODES = _next(Effect.QUOTA, alert=True), ("4", "550", "552", "554")
 
 _REPLY = frozenset({Kind.REPLY})
 _NO_ANSWER = frozenset({Kind.DROPPED, Kind.SILENT})
@@ -117,14 +120,17 @@ RULES: tuple[Rule, ...] = (
     Rule("too_large", _MAIL, frozenset({Kind.TOO_LARGE}), _NEXT_OR_FAIL),
     Rule("no_smtputf8", _MAIL, frozenset({Kind.NO_SMTPUTF8}), _NEXT_OR_FAIL),
     Rule("no_smtputf8", _ENVELOPE, _REPLY, _NEXT_OR_FAIL, ("5",), texts.NEEDS_SMTPUTF8),
+    Rule("recipient_refused", _RCPT, _REPLY, _FAIL, ("5",), texts.NO_SUCH_RECIPIENT),
     # The recipient has enough of mail, or the relay of us
     Rule("mailbox_full", _RCPT, _REPLY, _defer(Wait.SLOW), ("4",), texts.MAILBOX_FULL),
-    Rule("quota_used_up", _MAILING, _REPLY, _next(Effect.QUOTA, alert=True), ("4", "550", "552", "554"), texts.QUOTA),
+    Rule("recipient_not_now", _RCPT, _REPLY, _defer(), ("4",), texts.MAILBOX_BUSY),
+    Rule("quota_used_up", _RCPT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA_AT_RECIPIENT),
+    Rule("quota_used_up", _MAIL | _CONTENT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA),
     Rule("throttled", _MAILING, _REPLY, _next(pace=Pace.HALVE), ("4",), texts.THROTTLED),
     Rule("closing", _MAILING, _REPLY, _next(pace=Pace.HALVE), ("421",)),
     # The relay does not know us, or others do not want it
-    Rule("relaying_denied", _ENVELOPE, _REPLY, _next(alert=True), ("530", "535")),
-    Rule("relaying_denied", _ENVELOPE, _REPLY, _next(alert=True), ("5",), texts.RELAYING_DENIED),
+    Rule("relaying_denied", _MAILING, _REPLY, _next(alert=True), ("530", "535")),
+    Rule("relaying_denied", _MAILING, _REPLY, _next(alert=True), ("5",), texts.RELAYING_DENIED),
     Rule("relaying_denied", _ENVELOPE, _NO_SENSE, _next(alert=True), ("503",), texts.RELAYING_DENIED),
     Rule("blocklisted", _MAILING, _REPLY, _next(fate=Fate.FAIL, alert=True), ("5",), texts.BLOCKLISTED),
     # The sender

@@ -7,12 +7,27 @@ def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
+_ADDRESS = re.compile(r"<[^<>]*>|[^\s<>]*@[^\s<>]*")
+
+
+def without_addresses(text: str) -> str:
+    """Relays repeat addresses, and whoever chose one must not choose what becomes of others' mail."""
+    return _ADDRESS.sub("<>", text)
+
+
 QUOTA = _words(
     r"\b5\.4\.5\b|\b(daily|monthly|hourly|24.hour)\b.{0,40}\b(quota|limit)|\b(quota|limit)\b.{0,30}\b(daily|per day)\b"
     r"|\b(sending|submission) (quota|limit)\b|\bmessaging limits\b|\bcredits exceeded\b"
     r"|exceeded the max .{0,30}\bper (hour|day)\b"
 )
 """The relay's own, for all that we send. A mailbox has one too: see MAILBOX_FULL."""
+QUOTA_AT_RECIPIENT = _words(
+    r"\b5\.4\.5\b|\A4\.7\.\d+ .*\b(daily|monthly|hourly)\b.{0,40}\b(quota|limit)|\b(sending|submission) (quota|limit)\b"
+    r"|\bmessaging limits\b|\bcredits exceeded\b|exceeded the max .{0,30}\bper (hour|day)\b"
+)
+"""A recipient has daily limits too, which say nothing of the relay's."""
+NO_SUCH_RECIPIENT = _words(r"\A5\.1\.(0|1|2|3|4|6|10)\b|\A5\.2\.[12]\b")
+MAILBOX_BUSY = _words(r"\A4\.2\.1\b")
 MAILBOX_FULL = _words(r"\b[45]\.2\.2\b|mailbox (is )?full|over ?quota|quota exceeded|insufficient (mailbox )?storage")
 THROTTLED = _words(
     r"throttl|rate[ -]?limit|(sending|message|maximum) rate|too (many|much) (messages|mails?|connections|requests)"
