@@ -15,8 +15,8 @@ from worker.journal import NoJournal
 from worker.main import open_deps
 from worker.outcomes import Outcome
 from worker.preparation import Frozen
+from worker.relays.attempt import Waiting
 from worker.relays.board import Unshared
-from worker.relays.router import Waiting
 
 
 async def send_now(settings: MailerSettings, body: dict[str, Any]) -> Outcome | Waiting:

@@ -70,7 +70,7 @@ WAITS = {
 EFFECTS = {
     Effect.NONE: "",
     Effect.COUNT: "counted",
-    Effect.COUNT_LOGIN: "counted; three are refused credentials",
+    Effect.COUNT_LOGIN: "counted; three are refused credentials, with an alert",
     Effect.OPEN: "open",
     Effect.CERTIFICATE: "open (certificate)",
     Effect.CREDENTIALS: "open (credentials)",

@@ -21,7 +21,7 @@ from mailer.store import records
 from mailer.store.runs import Ending, FinishVerdict, JournalVerdict
 from worker.backoff import schedule_of
 from worker.clock import Clock
-from worker.handover import hand_over, policy_of
+from worker.handover import hand_over, place_of, policy_of
 from worker.journal import Journal, Withheld
 from worker.lease import Lease
 from worker.outcomes import Deferred, Expired, Failed, Outcome, Skipped, Timing, Unknown, conclude
@@ -35,8 +35,8 @@ from worker.preparation import (
     recipients_of,
     template_of,
 )
+from worker.relays.attempt import Tried, Waiting
 from worker.relays.relay_file import MOST_RELAYS
-from worker.relays.router import Tried, Waiting
 from worker.relays.timeouts import Timeouts
 
 log = structlog.get_logger()
@@ -91,7 +91,7 @@ async def _wait(job: Job, waiting: Waiting, lease: Lease, deps: Deps, clock: Clo
     """Back to the queue until a relay may be had, or its time is over. No attempt was made."""
     now, gives_up_at = clock.now(), _gives_up_at(job, deps)
     ends_at = min(job.expires_at or gives_up_at, gives_up_at)
-    log.info("job.waits_for_relay", detail=waiting.detail)
+    log.debug("job.waits_for_relay", detail=waiting.detail)
     delay_ms = max(0, min(waiting.wait_s * 1000, LONGEST_WAIT_MS, ends_at - now))
     await lease.give_back(delay_ms / 1000, waiting.detail)
 
@@ -143,7 +143,7 @@ async def attempt(
         return Expired()
     try:
         template = template_of(job, deps)
-        if (obstacle := deps.router.obstacle(job.stays_at, author_of(payload, template, deps))) is not None:
+        if (obstacle := deps.router.obstacle(place_of(job), author_of(payload, template, deps))) is not None:
             return obstacle
         given, fetched = await read_variables(job, payload, template, deps, frozen)
         variables = {**given, **fetched}

@@ -9,8 +9,8 @@ from worker.clock import Clock
 from worker.journal import Journal
 from worker.outcomes import HandedOver, Unknown
 from worker.preparation import Deps, Mail, Prepared
+from worker.relays.attempt import Place, Result, Waiting
 from worker.relays.replies import Wait
-from worker.relays.router import Result, Waiting
 
 
 @dataclass(slots=True)
@@ -28,15 +28,20 @@ class _Handing:
         mark = JournalMark(relay, self.job.attempts + 1, self.clock.now())
         await self.journal.write(mark, self.prepared, self.recipients)
 
-    def refused(self) -> None:
-        self.journal.refused()
+    async def refused(self) -> None:
+        await self.journal.refused()
+
+
+def place_of(job: Job) -> Place:
+    """A relay that may have an earlier copy is the only one to have another; one that greylisted it is the first."""
+    return Place(job.stays_at, only=job.unknown_outcomes > 0 and not job.assumed)
 
 
 async def hand_over(job: Job, mail: Mail, deps: Deps, clock: Clock, journal: Journal) -> HandedOver | Unknown | Waiting:
     recipients = mail.prepared.recipients
     handing = _Handing(job, mail.prepared, clock, journal, recipients)
     critical = job.stream is Stream.CRITICAL
-    routed = await deps.router.send(mail.envelope, mail.author, handing, critical=critical, stays_at=job.stays_at)
+    routed = await deps.router.send(mail.envelope, mail.author, handing, critical=critical, place=place_of(job))
     if isinstance(routed, Waiting):
         return routed
     if routed.in_doubt:

@@ -35,10 +35,11 @@ class Journal:
             raise Withheld(verdict)
         self.newest = entry
 
-    def refused(self) -> None:
+    async def refused(self) -> None:
         """The relay did not take what was journaled last."""
-        self.newest = None
-        self._lease.refused()
+        if (entry := self.newest) is not None:
+            self.newest = None
+            await self._lease.refused(entry)
 
 
 class NoJournal(Journal):
@@ -50,5 +51,5 @@ class NoJournal(Journal):
     async def write(self, mark: JournalMark, prepared: Prepared, recipients: tuple[Recipient, ...]) -> None:
         """Nowhere."""
 
-    def refused(self) -> None:
+    async def refused(self) -> None:
         """Nothing is in doubt."""

@@ -5,6 +5,7 @@ ends it.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -60,9 +61,12 @@ class Lease:
                 self.past_journal, self._unsent = False, True
         return verdict
 
-    def refused(self) -> None:
-        """The relay answered the final dot, and did not take it: until the next journal the run may be stopped."""
+    async def refused(self, entry: JournalEntry) -> None:
+        """The relay answered the final dot, and did not take it: until the next journal the run may be stopped, and if
+        it dies there is no doubt. While the queue server is away the mark stays, as if the answer had been lost."""
         self.past_journal, self._unsent = False, True
+        with contextlib.suppress(QueueUnavailable):
+            await self._store.unjournal(entry)
 
     async def finish(self, job: Job, ending: Ending) -> FinishVerdict:
         """Write how the run ended, however long the queue server is away: what was sent must not be forgotten."""

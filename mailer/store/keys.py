@@ -2,7 +2,7 @@
 
 | key | type | TTL | written by | read by |
 |---|---|---|---|---|
-| postroom:job:{id} | hash | none until it rests, then retention | enqueue, claim, journal, finish, release | API, worker |
+| postroom:job:{id} | hash | none until it rests, then retention | enqueue, claim, journal, unjournal, finish, release | API, worker |
 | postroom:payload:{id} | string (JSON) | as the record, but shorter | enqueue, finish | claim |
 | postroom:frozen:{id} | string (JSON): what was fetched for a mail past its journal | as the payload; gone once sent | journal, finish | claim |
 | postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish | API |

@@ -55,6 +55,7 @@ class LeaseStore:
         self._beat = Script(redis, "beat")
         self._journal = Script(redis, "journal", durability)
         self._finish = Script(redis, "finish", durability)
+        self._unjournal = Script(redis, "unjournal")
         self._release = Script(redis, "release")
         at_once = SYNCING_AT_ONCE if durability.fsync else 1
         self._journals = Gatherer(
@@ -120,6 +121,10 @@ class LeaseStore:
     async def journal(self, entry: JournalEntry) -> JournalVerdict:
         """Whether the final dot may be written."""
         return await self._journals.ask(entry)
+
+    async def unjournal(self, entry: JournalEntry) -> None:
+        """The relay did not take what was journaled. Not synced: what is lost of it makes a doubt, as a crash does."""
+        await self._unjournal([keys.job(entry.held.job_id)], [entry.held.run, records.encode_journal(entry.mark)])
 
     async def finish(self, held: Held, job: Job, ending: Ending) -> FinishVerdict:
         """Write how a run of `job` (as it was claimed) ended."""

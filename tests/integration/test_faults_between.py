@@ -127,7 +127,7 @@ async def test_an_answer_that_was_lost_after_the_dot_asks_no_other_relay(
 async def test_the_journal_names_the_relay_whose_answer_is_awaited(
     make_run: Callable[..., Run], redis: RedisClient, tmp_path: Path
 ) -> None:
-    """After the dot the first refuses, and the second is asked: a crash there makes a doubt of the second."""
+    """After the dot the first refuses: nothing is in doubt until the second has a dot, and then it is the second's."""
     first, second = ScriptedRelay({"DOT": ["451 4.3.0 Later"]}), ScriptedRelay()
     marks: list[JournalMark | None] = []
 
@@ -135,13 +135,18 @@ async def test_the_journal_names_the_relay_whose_answer_is_awaited(
         raw = await redis.hgetall(keys.job(job_id))
         marks.append(records.decode_record(job_id, raw).journal)
 
+    async def note_before_mail(moment: str) -> None:
+        if moment == "MAIL":
+            await note()
+
     first.before_dot = second.before_dot = note
+    second.before_reply = note_before_mail
     async with scripted_relay(first), scripted_relay(second):
         relays = set_up(tmp_path, named("first", first), named("second", second))
         async with relayed(make_run, redis, relays) as world:
             job_id = await world.run.submit(JOB)
             view = await world.run.once(job_id)
-    assert [mark.relay for mark in marks if mark] == ["first", "second"]
+    assert [mark and mark.relay for mark in marks] == ["first", None, "second"]
     assert (view.job.status, view.job.attempts, view.job.unknown_outcomes) == (Status.SENT, 1, 0)
     assert (first.received, len(second.received)) == ([], 1)
 
@@ -240,3 +245,21 @@ async def test_a_large_mail_is_written_in_pieces(
     assert view.job.status is Status.SENT
     assert sum(pieces) == len(relay.received[0].content) > 1_900_000
     assert max(pieces) <= CHUNK + 100
+
+
+async def test_whom_another_relay_may_take_is_asked_for_again_though_the_answer_was_lost_for_the_others(
+    make_run: Callable[..., Run], redis: RedisClient, tmp_path: Path
+) -> None:
+    script = {
+        "RCPT bob@example.com": ["554 5.7.1 blocked using zen.spamhaus.org"],
+        "DOT": ["250 taken", DROP, "250 ok"],
+    }
+    first = ScriptedRelay(script)
+    async with scripted_relay(first), scripted_relay() as second:
+        relays = set_up(tmp_path, named("first", first), named("second", second))
+        async with relayed(make_run, redis, relays) as world:
+            job_id = await world.run.submit({**JOB, "to": ["ada@example.com", "bob@example.com"]})
+            view = await world.run.once(job_id)
+    bob = (view.job.recipients or ())[1]
+    assert (view.job.status, bob.status) == (Status.DEFERRED, RecipientStatus.DEFERRED)
+    assert second.connections == 0, "the first may have the mail for ada"

@@ -19,11 +19,12 @@ from tests.integration.two_relays import QUICK, named, set_up
 from tests.support.processes import free_port
 from tests.support.smtp import DROP, HANG, ScriptedRelay, scripted_relay
 from tests.support.waiting import until
+from worker.relays.attempt import Place, Result, Routed, Waiting
 from worker.relays.board import Board
 from worker.relays.gate import Busy
 from worker.relays.pool import OPENING_AT_ONCE, Pool
 from worker.relays.replies import Wait
-from worker.relays.router import Result, Routed, Router, Waiting
+from worker.relays.router import Router
 from worker.relays.timeouts import Timeouts
 from worker.relays.transaction import Envelope
 
@@ -60,7 +61,7 @@ class Written:
         if self.meanwhile is not None:
             await self.meanwhile()
 
-    def refused(self) -> None:
+    async def refused(self) -> None:
         self.events.append("not taken")
 
 
@@ -240,13 +241,13 @@ async def test_a_relay_that_refuses_while_that_is_written_down_has_not_got_the_m
 
 async def test_a_mail_stays_with_the_relay_it_is_bound_to(make_world: MakeWorld) -> None:
     world = await make_world(first={}, second=NOT_NOW, third={})
-    routed = await world.routed(stays_at="second")
+    routed = await world.routed(place=Place("second", only=True))
     assert [tried.relay for tried in routed.tries] == ["second"]
     await world.pause("second")
-    waiting = await world.router.send(mail(), AUTHOR, world.journal, stays_at="second")
+    waiting = await world.router.send(mail(), AUTHOR, world.journal, place=Place("second", only=True))
     assert isinstance(waiting, Waiting)
     assert waiting.detail == "second: paused"
-    routed = await world.routed(stays_at="one that is set up no more")
+    routed = await world.routed(place=Place("one that is set up no more", only=True))
     assert [tried.relay for tried in routed.tries] == ["first"]
 
 

@@ -19,6 +19,7 @@ class LeasesToldWhatToSay:
     finishes: list[FinishVerdict | Exception] = field(default_factory=lambda: [FinishVerdict.FINISHED])
     releases: list[Exception | None] = field(default_factory=lambda: [None])
     asked: list[str] = field(default_factory=list)
+    unjournaled: list[JournalEntry] = field(default_factory=list)
     released: list[Release] = field(default_factory=list)
     hold: asyncio.Event | None = None
     """While it is not set, no journal is answered."""
@@ -34,6 +35,9 @@ class LeasesToldWhatToSay:
         self.asked.append("finish")
         verdict: FinishVerdict = _next(self.finishes)
         return verdict
+
+    async def unjournal(self, entry: JournalEntry) -> None:
+        self.unjournaled.append(entry)
 
     async def release(self, release: Release) -> None:
         self.asked.append("release")

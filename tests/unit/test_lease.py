@@ -91,7 +91,7 @@ async def test_a_mail_that_the_relay_refused_after_its_dot_may_be_stopped_before
     lease: Lease, store: LeasesToldWhatToSay
 ) -> None:
     await lease.journal(entry(lease))
-    lease.refused()
+    await lease.refused(entry(lease))
     assert not lease.past_journal
     assert lease.stop()
     assert await lease.journal(entry(lease)) is LOST
@@ -103,7 +103,7 @@ async def test_a_second_journal_after_a_refusal_is_a_point_of_no_return_too(
     lease: Lease, store: LeasesToldWhatToSay
 ) -> None:
     await lease.journal(entry(lease))
-    lease.refused()
+    await lease.refused(entry(lease))
     assert await lease.journal(entry(lease)) is GO
     assert not lease.stop()
     await lease.give_back()

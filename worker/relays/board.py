@@ -118,7 +118,11 @@ class Board(Alerting):
         try:
             await self._change(name, take)
         except QueueUnavailable:
+            self.undecided(name)  # the server may have given it before its answer was lost
             return False
+        except asyncio.CancelledError:
+            self.undecided(name)
+            raise
         return may
 
     async def faulted(self, name: str, effect: Effect, pace: Pace, trouble: Trouble) -> None:

@@ -1,28 +1,25 @@
-"""Several relays, in order: who may send through which, which of them are usable now, and when the next one is asked.
-
-The trap: after a final dot whose answer was lost, or at which the mail was taken for anybody, no other relay is asked.
-"""
+"""Several relays, in order: who may send through which, which of them are usable now, and what they did is told."""
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import structlog
 
 from mailer.addresses import Address
-from mailer.jobs import Phase, RecipientStatus, Reply
+from mailer.jobs import Reply
 from mailer.relays import Trouble
-from worker.relays.answers import Answer, Kind
+from worker.relays.answers import Answer
+from worker.relays.attempt import ANYWHERE, Attempt, Journal, Place, Routed, Waiting, soonest
 from worker.relays.board import RelayBoard, TooBusy
 from worker.relays.breaker import Barred, Probe, Usable
 from worker.relays.effects import Effect
 from worker.relays.gate import Busy
 from worker.relays.pool import Pool, Try
 from worker.relays.relay import Relay
-from worker.relays.replies import Fate, Rule, Wait, decide, queue_id_of
+from worker.relays.replies import Rule, decide
+from worker.relays.texts import without_addresses
 from worker.relays.timeouts import SLOT_PATIENCE_S
 from worker.relays.transaction import Envelope
 
@@ -32,58 +29,16 @@ OVERSLEPT_S = 0.1
 """What mailer.relays.SPARE makes up for in two seconds."""
 MOST_SLOTS = 3
 """Of one mail. A machine that is always late must not use the rate up for nothing."""
+OTHERS_PATIENCE_S = 5.0
+"""Of mail that is not critical, so that critical mail never waits behind more than this."""
+TELL_EVERY_S = 60.0
+SHORTEST_REST_S = 0.05
+LOOK_EACH_S = 1.0
+"""So soon mail that waits for its slot learns that its relay was paused or broke."""
 LOOK_AGAIN_S = 10.0
-"""For a relay that is paused, or a sender that none is for: somebody has to do something, and nobody knows when."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """For one recipient. `status` None: nothing was decided, all is as it was."""
-
-    status: RecipientStatus | None
-    reply: Reply | None
-    wait: Wait = Wait.BACKOFF
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """One relay, or the sources before it: what an attempt's record tells of it."""
-
-    phase: Phase
-    reply: Reply
-    relay: str | None = None
-    queue_id: str | None = None
-    timings: Mapping[str, int] = field(default_factory=dict)
-    conversation: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """The relays that were tried, the deciding one last. `in_doubt`: its answer to the final dot was lost.
-    `greylisted_at`: the one that somebody has to come back to."""
-
-    tries: tuple[Tried, ...]
-    results: Mapping[str, Result]
-    in_doubt: bool = False
-    greylisted_at: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """No relay could be asked: no attempt was made. `wait_s`: until it may be otherwise."""
-
-    detail: str
-    wait_s: float
-
-
-class Journal(Protocol):
-    """Kept by whoever has a mail sent."""
-
-    async def write(self, relay: str, results: Mapping[str, Result]) -> None:
-        """Before a final dot, with what is known for each recipient by then. It raises where no dot may be written."""
-
-    def refused(self) -> None:
-        """The relay did not take the mail, at that dot or before it; another relay is asked."""
+"""For a relay that is paused: somebody has to do something, and nobody knows when."""
+NOBODY_LOOK_AGAIN_S = 60.0
+"""For a sender that no relay is for: it takes another setting."""
 
 
 class Router:
@@ -92,20 +47,21 @@ class Router:
     def __init__(self, pools: Sequence[Pool], board: RelayBoard) -> None:
         self._pools = tuple(pools)
         self._board = board
+        self._told_at = -TELL_EVERY_S
 
     async def close(self) -> None:
         for pool in self._pools:
             await pool.close()
 
-    def obstacle(self, stays_at: str | None = None, author: Address | None = None) -> Waiting | None:
+    def obstacle(self, place: Place = ANYWHERE, author: Address | None = None) -> Waiting | None:
         """What keeps every relay from being asked now, as far as is known without asking."""
         found = []
-        for pool in self._allowed(stays_at, author):
+        for pool in self._allowed(place, author):
             standing = self._board.standing(pool.relay.name)
             if not isinstance(standing, Barred):
                 return None
             found.append(_waiting(pool, standing))
-        return _soonest(found) if found else _nobody_for(author)
+        return soonest(found) if found else self._nobody_for(author)
 
     async def send(
         self,
@@ -114,14 +70,14 @@ class Router:
         journal: Journal,
         *,
         critical: bool = False,
-        stays_at: str | None = None,
+        place: Place = ANYWHERE,
     ) -> Routed | Waiting:
-        """Hand over one mail. `author`: its From, which not every relay may send for. `stays_at`: the one relay that
-        may have it. Raises what `journal` raises, and QueueUnavailable."""
-        allowed = self._allowed(stays_at, author)
+        """Hand over one mail. `author`: its From, which not every relay may send for. Raises what `journal` raises, and
+        QueueUnavailable."""
+        allowed = self._allowed(place, author)
         if not allowed:
-            return _nobody_for(author)
-        attempt = _Attempt(envelope, journal, len(allowed))
+            return self._nobody_for(author)
+        attempt = Attempt(envelope, journal, len(allowed))
         for pool in allowed:
             if (obstacle := await self._obstacle(pool)) is not None:
                 attempt.obstacles.append(obstacle)
@@ -133,14 +89,22 @@ class Router:
                 if busy.elsewhere:
                     continue
                 break
-            if not attempt.goes_on(pool.relay.name, found):
+            if not await attempt.goes_on(pool.relay.name, found):
                 break
         return attempt.end()
 
-    def _allowed(self, stays_at: str | None, author: Address | None) -> Sequence[Pool]:
-        """A relay that is set up no more binds nobody."""
-        bound = [pool for pool in self._pools if pool.relay.name == stays_at] or self._pools
-        return [pool for pool in bound if author is None or pool.relay.allows(author)]
+    def _nobody_for(self, author: Address | None) -> Waiting:
+        sender = author.email if author is not None else "anybody"
+        if time.monotonic() - self._told_at >= TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            log.error("relay.none_for_sender", domain=sender.rpartition("@")[2])
+        return Waiting(f"No relay is set up to send for {sender}.", NOBODY_LOOK_AGAIN_S)
+
+    def _allowed(self, place: Place, author: Address | None) -> Sequence[Pool]:
+        """In the order in which they are asked. A relay that is set up no more binds nobody."""
+        known = [pool for pool in self._pools if pool.relay.name == place.relay]
+        others = [] if known and place.only else [pool for pool in self._pools if pool not in known]
+        return [pool for pool in (*known, *others) if author is None or pool.relay.allows(author)]
 
     async def _obstacle(self, pool: Pool) -> Waiting | None:
         name = pool.relay.name
@@ -149,21 +113,22 @@ class Router:
             standing = self._board.standing(name)
         return _waiting(pool, standing) if isinstance(standing, Barred) else None
 
-    async def _try(self, pool: Pool, attempt: "_Attempt", *, critical: bool) -> Try:
+    async def _try(self, pool: Pool, attempt: Attempt, *, critical: bool) -> Try:
         relay, was_usable = pool.relay, isinstance(self._board.standing(pool.relay.name), Usable)
+        let_in = partial(self._raise_if_barred, pool) if was_usable else None
         try:
             found = await pool.send(
                 attempt.envelope,
                 lambda replies: attempt.journal(relay.name, replies),
                 critical=critical,
-                let_in=partial(self._raise_if_barred, pool) if was_usable else None,
-                before_mail=None if relay.rate is None else lambda: self._slot(relay),
+                let_in=let_in,
+                before_mail=None if relay.rate is None else partial(self._slot, relay, let_in, critical=critical),
             )
+            await self._tell(relay.name, found)
         except BaseException:
             if not was_usable:
                 self._board.undecided(relay.name)
             raise
-        await self._tell(relay.name, found)
         return found
 
     def _raise_if_barred(self, pool: Pool) -> None:
@@ -172,16 +137,21 @@ class Router:
         if isinstance(standing, Barred):
             raise Busy(standing.reason, _waiting(pool, standing).wait_s, elsewhere=True)
 
-    async def _slot(self, relay: Relay) -> None:
+    async def _slot(self, relay: Relay, let_in: Callable[[], None] | None, *, critical: bool) -> None:
         """Until the relay's rate lets a mail pass. A process that stood still meanwhile has overslept its slots: its
         mails would all go at once, beside those of the others. Raises Busy."""
-        for _ in range(MOST_SLOTS):
-            wait_s = await self._board.slot(relay, SLOT_PATIENCE_S)
-            if isinstance(wait_s, TooBusy):
-                raise Busy("its rate is used up", wait_s.wait_s)
-            due_at = time.monotonic() + wait_s
-            await asyncio.sleep(wait_s)
-            if time.monotonic() - due_at < OVERSLEPT_S:
+        patience_s, until = SLOT_PATIENCE_S if critical else OTHERS_PATIENCE_S, time.monotonic() + SLOT_PATIENCE_S
+        taken = 0
+        while taken < MOST_SLOTS:
+            found = await self._board.slot(relay, patience_s)
+            if isinstance(found, TooBusy):
+                wait_s = max(SHORTEST_REST_S, found.wait_s - patience_s)
+                if time.monotonic() + wait_s > until:
+                    raise Busy("its rate is used up", found.wait_s)
+                await _rest(wait_s, let_in)
+                continue
+            taken += 1
+            if await _rest(found, let_in) < OVERSLEPT_S:
                 return
 
     async def _tell(self, name: str, found: Try) -> None:
@@ -190,7 +160,8 @@ class Router:
             return
         faults = {rule.row: (rule, answer) for rule, answer in _faults(found)}
         for rule, answer in faults.values():
-            trouble = Trouble(0, rule.row, answer.phase, answer.reply)
+            said = Reply(answer.reply.code, without_addresses(answer.reply.text), answer.reply.enhanced)
+            trouble = Trouble(0, rule.row, answer.phase, said)
             if rule.then.alert:
                 self._board.alert(name, trouble)
             await self._board.faulted(name, rule.then.effect, rule.then.pace, trouble)
@@ -198,67 +169,14 @@ class Router:
             self._board.succeeded(name)
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """One attempt, from relay to relay. `envelope` has those who are still to be asked for. `_may_take`: those whom a
-    relay would not have now, and may have later."""
-
-    envelope: Envelope
-    _journal: Journal
-    _relays: int
-    results: dict[str, Result] = field(default_factory=dict)
-    tries: list[Tried] = field(default_factory=list)
-    obstacles: list[Waiting] = field(default_factory=list)
-    in_doubt: bool = False
-    _could_go_on: tuple[str, ...] = ()
-    _may_take: set[str] = field(default_factory=set)
-    _greylisted_at: str | None = None
-    _is_journaled: bool = False
-
-    async def journal(self, relay: str, replies: Mapping[str, Reply]) -> None:
-        """Those whom this relay took wait for its answer to the dot; the others have theirs."""
-        known = {email: _result(Answer(Phase.RCPT, Kind.REPLY, reply)) for email, reply in replies.items()}
-        await self._journal.write(relay, {**self.results, **known})
-        self._is_journaled = True
-
-    def goes_on(self, relay: str, found: Try) -> bool:
-        """Take note of what a relay said. Whether the next one is to be asked, for those to whom it may make a
-        difference."""
-        verdicts = found.verdicts
-        said = verdicts.decisive
-        queue_id = queue_id_of(verdicts.accepted.reply) if verdicts.accepted is not None else None
-        self.tries.append(Tried(said.phase, said.reply, relay, queue_id, found.timings, found.conversation))
-        self.results |= {email: _result(answer) for email, answer in verdicts.answers.items()}
-        refused = {email: decide(answer) for email, answer in verdicts.answers.items() if not answer.is_accepted}
-        self.in_doubt = any(rule.then.fate is Fate.UNKNOWN for rule in refused.values())
-        self._could_go_on = tuple(email for email, rule in refused.items() if rule.then.elsewhere)
-        self._may_take |= {email for email in self._could_go_on if refused[email].then.fate is Fate.DEFER}
-        if any(rule.then.wait is Wait.GREYLIST for rule in refused.values()):
-            self._greylisted_at = self._greylisted_at or relay
-        if not self._could_go_on or self.in_doubt or verdicts.accepted is not None:
-            return False
-        recipients = tuple(item for item in self.envelope.recipients if item.email in self._could_go_on)
-        self.envelope = replace(self.envelope, recipients=recipients)
-        if self._is_journaled:
-            self._journal.refused()
-            self._is_journaled = False
-        return True
-
-    def end(self) -> Routed | Waiting:
-        """A relay that was not asked this time, or was in trouble, may still take what another one will not."""
-        if not self.tries:
-            return _soonest(self.obstacles)
-        for email in () if self.in_doubt else self._could_go_on:
-            is_open = len(self.tries) < self._relays or email in self._may_take
-            if is_open and self.results[email].status is RecipientStatus.FAILED:
-                self.results[email] = replace(self.results[email], status=RecipientStatus.DEFERRED)
-        return Routed(tuple(self.tries), self.results, self.in_doubt, self._greylisted_at)
-
-
-def _nobody_for(author: Address | None) -> Waiting:
-    sender = author.email if author is not None else "anybody"
-    log.error("relay.none_for_sender", sender=sender)
-    return Waiting(f"No relay is set up to send for {sender}.", LOOK_AGAIN_S)
+async def _rest(seconds: float, let_in: Callable[[], None] | None) -> float:
+    """How much too late it was over. Raises what `let_in` does, which is asked each second."""
+    due_at = time.monotonic() + seconds
+    while (left_s := due_at - time.monotonic()) > 0:
+        await asyncio.sleep(min(left_s, LOOK_EACH_S))
+        if let_in is not None:
+            let_in()
+    return time.monotonic() - due_at
 
 
 def _waiting(pool: Pool, barred: Barred) -> Waiting:
@@ -268,22 +186,3 @@ def _waiting(pool: Pool, barred: Barred) -> Waiting:
 
 def _faults(found: Try) -> list[tuple[Rule, Answer]]:
     return [(decide(answer), answer) for answer in found.verdicts.answers.values() if not answer.is_accepted]
-
-
-def _result(answer: Answer) -> Result:
-    """Before the relay talks of mail, or where it says nothing, nothing is decided for a recipient."""
-    if answer.is_accepted:
-        return Result(RecipientStatus.SENT, answer.reply)
-    if answer.is_positive:
-        return Result(RecipientStatus.PENDING, answer.reply)
-    then = decide(answer).then
-    if then.fate is Fate.FAIL:
-        return Result(RecipientStatus.FAILED, answer.reply, then.wait)
-    decided = answer.kind is Kind.REPLY and answer.phase in {Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT}
-    if then.fate is Fate.DEFER and decided:
-        return Result(RecipientStatus.DEFERRED, answer.reply, then.wait)
-    return Result(None, None, then.wait)
-
-
-def _soonest(waits: Sequence[Waiting]) -> Waiting:
-    return Waiting("; ".join(wait.detail for wait in waits), min(wait.wait_s for wait in waits))
