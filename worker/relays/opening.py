@@ -5,7 +5,6 @@ translated by itself. What a step raises beside Lost is a defect.
 """
 
 import asyncio
-import base64
 import contextlib
 import os
 import socket
@@ -28,6 +27,7 @@ from worker.relays.answers import Answer, Kind, Lost, lost
 from worker.relays.relay import Relay
 from worker.relays.timeouts import Timeouts
 from worker.relays.transaction import Offers
+from worker.relays.unsaid import without_secrets
 from worker.relays.wire import Wire, as_transport
 
 HAPPY_EYEBALLS_S = 0.25
@@ -214,10 +214,8 @@ class Opening:
             self.timings[phase.value] = self.timings.get(phase.value, 0) + round((time.monotonic() - began) * 1000)
 
     def _heard(self, code: int, text: str) -> str:
-        """What was said, without the password: some relays repeat what they did not understand."""
-        said = text
-        for form in _forms(self.relay.username, self.relay.password):
-            said = said.replace(form, "***")
+        """What was said, without the password."""
+        said = without_secrets(text, self.relay.username, self.relay.password)
         self._note("<", f"{code} {said}")
         return said
 
@@ -228,14 +226,6 @@ class Opening:
 def _may_be_one_machines(answer: Answer) -> bool:
     is_final = answer.kind is Kind.REPLY and (answer.reply.code or 0) // 100 == PERMANENT
     return answer.phase in NEXT_ADDRESS and not is_final
-
-
-def _forms(username: str | None, password: str | None) -> tuple[str, ...]:
-    """All in which a password is said (RFC 4616, and AUTH LOGIN)."""
-    if username is None or password is None:
-        return ()
-    encoded = (base64.b64encode(said.encode()).decode() for said in (f"\0{username}\0{password}", password))
-    return (*encoded, password)
 
 
 def _strike_out(addresses: list[AddrInfoType], peer: tuple[str, int] | tuple[str, int, int, int]) -> None:

@@ -18,6 +18,8 @@ CHUNK = 64 * 1024
 """Octets of content written at a time."""
 MOST_UNREAD = 200
 """Replies that wait to be read: more than a mail has commands."""
+MOST_UNREAD_CHARS = 256 * 1024
+NOTED_CHARS = 4000
 
 
 class Wire(asyncio.Protocol):
@@ -62,10 +64,10 @@ class Wire(asyncio.Protocol):
         if replies:
             self._replies.extend(replies)
             now = time.monotonic()
-            self.noted += [(now, "<", f"{reply.code} {reply.text}") for reply in replies]
+            self.noted += [(now, "<", f"{reply.code} {reply.text[:NOTED_CHARS]}") for reply in replies]
             self._wake()
-        if len(self._replies) > MOST_UNREAD:
-            trouble = f"More than {MOST_UNREAD} replies, unasked"
+            if len(self._replies) > MOST_UNREAD or sum(len(each.text) for each in self._replies) > MOST_UNREAD_CHARS:
+                trouble = "Too many replies, unasked"
         if trouble is not None:
             self._break(Kind.OUT_OF_STEP, trouble)
             self._transport.abort()

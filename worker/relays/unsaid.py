@@ -1,0 +1,34 @@
+"""Keeps passwords out of what a relay is quoted with: some relays repeat what they did not understand. Pure."""
+
+import base64
+
+SHORTEST_PART = 6
+"""Characters of a secret in a row that are struck out, whole or in part, whatever their case."""
+
+
+def without_secrets(text: str, username: str | None, password: str | None) -> str:
+    """All forms in which a password is said (RFC 4616, and AUTH LOGIN), and parts of them, as `***`."""
+    if username is None or password is None:
+        return text
+    encoded = [base64.b64encode(said.encode()).decode() for said in (f"\0{username}\0{password}", password)]
+    for whole in (*encoded, password):
+        text = text.replace(whole, "***")
+    parts = {part for form in (*encoded, password) for part in _parts(form.lower())}
+    lower = text.lower()
+    struck = [False] * len(text)
+    for start in range(len(lower) - SHORTEST_PART + 1 if len(lower) == len(text) else 0):
+        if lower[start : start + SHORTEST_PART] in parts:
+            struck[start : start + SHORTEST_PART] = [True] * SHORTEST_PART
+    kept = "".join("\0" if out else char for char, out in zip(text, struck, strict=True))
+    return "***".join(part for part in _runs(kept))
+
+
+def _parts(form: str) -> set[str]:
+    return {form[start : start + SHORTEST_PART] for start in range(len(form) - SHORTEST_PART + 1)}
+
+
+def _runs(text: str) -> list[str]:
+    """The text between what was struck out."""
+    while "\0\0" in text:
+        text = text.replace("\0\0", "\0")
+    return text.split("\0")
