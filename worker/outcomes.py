@@ -17,7 +17,7 @@ from mailer.jobs import (
 from mailer.store.runs import Ending
 from worker.backoff import Again, GaveUp, Limit, Schedule, TooLate, allowed_at, next_attempt, schedule_of
 from worker.relays.answers import ACCEPTED
-from worker.relays.router import Tried
+from worker.relays.attempt import Tried
 from worker.settings import BackoffSchedule
 
 

@@ -22,7 +22,7 @@ from mailer.jobs import (
     UnknownPolicy,
 )
 from worker.outcomes import RESEND_AFTER_MS, Deferred, Expired, Failed, HandedOver, Skipped, Timing, Unknown, conclude
-from worker.relays.router import Tried
+from worker.relays.attempt import Tried
 from worker.settings import BackoffSchedule
 
 P, D, S, F = RecipientStatus.PENDING, RecipientStatus.DEFERRED, RecipientStatus.SENT, RecipientStatus.FAILED
