@@ -127,10 +127,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
+    """`in_doubt`: the answer to a final dot was lost, so that a copy may have reached it."""
+
     address: Address
     field: Field = Field.TO
     status: RecipientStatus = RecipientStatus.PENDING
     reply: Reply | None = None
+    in_doubt: bool = False
+
+    @property
+    def may_have_it(self) -> bool:
+        """Another copy is on its way, though an earlier one may have arrived."""
+        return self.in_doubt and self.status in OPEN_RECIPIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,8 @@ class Attempt:
     it has an entry for each relay, with one number.
 
     `conversation`: "12 > MAIL FROM:<...>" for what we said 12 ms after the attempt began, "<" for what the relay said,
-    secrets masked. `timings`: milliseconds by phase. `queue_id`: what the relay calls the mail.
+    secrets masked. `timings`: milliseconds by phase. `queue_id`: what the relay calls the mail. `row`: of the fault
+    matrix, where the relay did not take the mail.
     """
 
     number: int
@@ -165,6 +174,7 @@ class Attempt:
     queue_id: str | None = None
     timings: Mapping[str, int] = field(default_factory=dict)
     conversation: tuple[str, ...] = ()
+    row: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

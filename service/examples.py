@@ -61,6 +61,7 @@ _ATTEMPT: dict[str, Any] = {
     "phase": "rcpt",
     "outcome": "deferred",
     **_REPLY,
+    "row": "relay_not_now",
     "queue_id": None,
     "next_attempt_at": "2026-11-23T12:36:23.120Z",
 }

@@ -201,6 +201,9 @@ class AttemptOut(BaseModel):
     code: int | None
     enhanced: str | None
     text: str
+    row: str | None = Field(
+        description="Of the fault matrix (docs/faults.md); null where the relay took it, or none was asked."
+    )
     queue_id: str | None = Field(description="What the relay calls the mail, where it said so in a way that is known.")
     next_attempt_at: str | None
 

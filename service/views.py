@@ -100,6 +100,7 @@ def _attempt(attempt: Attempt) -> AttemptOut:
         code=attempt.reply.code,
         enhanced=attempt.reply.enhanced,
         text=attempt.reply.text,
+        row=attempt.row,
         queue_id=attempt.queue_id,
         next_attempt_at=rfc3339(attempt.next_attempt_at),
     )

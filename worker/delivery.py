@@ -21,10 +21,11 @@ from mailer.store import records
 from mailer.store.runs import Ending, FinishVerdict, JournalVerdict
 from worker.backoff import schedule_of
 from worker.clock import Clock
+from worker.conclusion import Timing, conclude
 from worker.handover import hand_over, place_of, policy_of
 from worker.journal import Journal, Withheld
 from worker.lease import Lease
-from worker.outcomes import Deferred, Expired, Failed, Outcome, Skipped, Timing, Unknown, conclude
+from worker.outcomes import Deferred, Expired, Failed, Outcome, Skipped, Unknown
 from worker.preparation import (
     Deps,
     Frozen,
@@ -35,8 +36,10 @@ from worker.preparation import (
     recipients_of,
     template_of,
 )
+from worker.relays.answers import Answer, Kind
 from worker.relays.attempt import Tried, Waiting
 from worker.relays.relay_file import MOST_RELAYS
+from worker.relays.replies import decide
 from worker.relays.timeouts import Timeouts
 
 log = structlog.get_logger()
@@ -103,8 +106,8 @@ def _gives_up_at(job: Job, deps: Deps) -> int:
 async def _outcome(job: Job, lease: Lease, deps: Deps, clock: Clock) -> Outcome | Waiting:
     """What this run makes of the job: what an earlier one left behind comes first."""
     if job.journal is not None:
-        reply = Reply(None, "The worker ended before it had recorded the relay's answer.")
-        return Unknown((Tried(Phase.DOT, reply, job.journal.relay),), job.recipients or (), policy_of(job, deps))
+        lost = _lost(job.journal.relay, "The worker ended before it had recorded the relay's answer.")
+        return Unknown((lost,), job.recipients or (), policy_of(job, deps))
     if job.crashes >= CRASHES_TO_POISON:
         return Failed(Reason.POISON, f"The worker died {job.crashes} times while it ran this job.")
     if lease.claimed.payload is None:
@@ -130,9 +133,13 @@ async def _journaled_attempt(job: Job, payload: bytes, lease: Lease, deps: Deps,
         log.error("job.crashed", exc_info=error)
         detail = f"A defect of Postroom: {type(error).__name__}. The log has the details."
         if (entry := journal.newest) is not None:
-            tried = Tried(Phase.DOT, Reply(None, detail), entry.mark.relay)
-            return Unknown((tried,), entry.recipients, policy_of(job, deps))
+            return Unknown((_lost(entry.mark.relay, detail),), entry.recipients, policy_of(job, deps))
         return Failed(Reason.INTERNAL, detail)
+
+
+def _lost(relay: str, why: str) -> Tried:
+    answer = Answer(Phase.DOT, Kind.DROPPED, Reply(None, why))
+    return Tried(answer.phase, answer.reply, relay, row=decide(answer).row)
 
 
 async def attempt(
@@ -195,4 +202,5 @@ def _report(job: Job, ending: Ending) -> None:
     if ending.attempts:
         last = ending.attempts[-1]
         fields |= {"attempt": last.number, "phase": last.phase, "code": last.reply.code, "relay": last.relay}
+        fields["row"] = last.row
     log.info(f"job.{ending.status}", **{name: value for name, value in fields.items() if value is not None})

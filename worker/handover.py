@@ -34,7 +34,7 @@ class _Handing:
 
 def place_of(job: Job) -> Place:
     """A relay that may have an earlier copy is the only one to have another; one that greylisted it is the first."""
-    return Place(job.stays_at, only=job.unknown_outcomes > 0 and not job.assumed)
+    return Place(job.stays_at, only=any(item.may_have_it for item in job.recipients or ()))
 
 
 async def hand_over(job: Job, mail: Mail, deps: Deps, clock: Clock, journal: Journal) -> HandedOver | Unknown | Waiting:
@@ -49,7 +49,7 @@ async def hand_over(job: Job, mail: Mail, deps: Deps, clock: Clock, journal: Jou
     answered = _with_results(recipients, routed.results)
     waits = {routed.results[item.address.email].wait for item in answered if item.status in OPEN_RECIPIENT}
     stays_at = routed.greylisted_at if Wait.GREYLIST in waits else None
-    return HandedOver(routed.tries, answered, _at_least_s(waits, job.attempts + 1), stays_at)
+    return HandedOver(routed.tries, answered, _at_least_s(waits, job.attempts + 1), stays_at, routed.all_shut)
 
 
 def _at_least_s(waits: set[Wait], attempts: int) -> float | None:

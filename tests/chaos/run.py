@@ -26,7 +26,7 @@ from tests.support.waiting import until
 READY_WITHIN_S = 30.0
 REST_WITHIN_S = 60.0
 RESEND_S = 65.0
-"""worker.outcomes.RESEND_AFTER_MS, and the attempt itself."""
+"""worker.conclusion.RESEND_AFTER_MS, and the attempt itself."""
 TOLD_EVERY_S = 5.0
 READ_AT_ONCE = 500
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mailer.jobs import Phase, RecipientStatus, Reply
 from worker.relays.answers import Answer, Kind
+from worker.relays.effects import SHUTS
 from worker.relays.pool import Try
 from worker.relays.replies import Fate, Wait, decide, queue_id_of
 from worker.relays.transaction import Envelope
@@ -33,17 +34,19 @@ class Tried:
     queue_id: str | None = None
     timings: Mapping[str, int] = field(default_factory=dict)
     conversation: tuple[str, ...] = ()
+    row: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Routed:
     """The relays that were tried, the deciding one last. `in_doubt`: its answer to the final dot was lost.
-    `greylisted_at`: the one that somebody has to come back to."""
+    `greylisted_at`: the one that somebody has to come back to. `all_shut`: each was of no use to anybody."""
 
     tries: tuple[Tried, ...]
     results: Mapping[str, Result]
     in_doubt: bool = False
     greylisted_at: str | None = None
+    all_shut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Attempt:
     _last: Mapping[str, Answer] = field(default_factory=dict)
     _may_take: set[str] = field(default_factory=set)
     _greylisted_at: str | None = None
+    _all_shut: bool = True
     _is_journaled: bool = False
 
     async def journal(self, relay: str, replies: Mapping[str, Reply]) -> None:
@@ -105,9 +109,11 @@ class Attempt:
         verdicts = found.verdicts
         said = verdicts.decisive
         queue_id = queue_id_of(verdicts.accepted.reply) if verdicts.accepted is not None else None
-        self.tries.append(Tried(said.phase, said.reply, relay, queue_id, found.timings, found.conversation))
+        row = None if said.is_accepted else decide(said).row
+        self.tries.append(Tried(said.phase, said.reply, relay, queue_id, found.timings, found.conversation, row))
         self.results |= {email: _result(answer) for email, answer in verdicts.answers.items()}
         refused = {email: decide(answer) for email, answer in verdicts.answers.items() if not answer.is_accepted}
+        self._all_shut &= bool(refused) and all(rule.then.effect in SHUTS for rule in refused.values())
         self.in_doubt = any(rule.then.fate is Fate.UNKNOWN for rule in refused.values())
         could_go_on = [email for email, rule in refused.items() if rule.then.elsewhere]
         self._last = verdicts.answers
@@ -128,7 +134,7 @@ class Attempt:
         if not self.tries:
             return soonest(self.obstacles)
         self.results |= {email: self._kept_open(email, answer, len(self.tries)) for email, answer in self._last.items()}
-        return Routed(tuple(self.tries), self.results, self.in_doubt, self._greylisted_at)
+        return Routed(tuple(self.tries), self.results, self.in_doubt, self._greylisted_at, self._all_shut)
 
     def _kept_open(self, email: str, answer: Answer, tried: int) -> Result:
         """Not failed, while a relay that was not asked yet, or was in trouble, might take what this one will not."""

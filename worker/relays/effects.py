@@ -15,6 +15,10 @@ class Effect(StrEnum):
     QUOTA = "quota"  # suspended for an hour
 
 
+SHUTS = frozenset({Effect.OPEN, Effect.CERTIFICATE, Effect.CREDENTIALS, Effect.QUOTA})
+"""One of them is enough: nobody's mail goes there for a while, whatever it is."""
+
+
 class Pace(StrEnum):
     KEEP = "keep"
     HALVE = "halve"

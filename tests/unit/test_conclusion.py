@@ -21,7 +21,8 @@ from mailer.jobs import (
     Stream,
     UnknownPolicy,
 )
-from worker.outcomes import RESEND_AFTER_MS, Deferred, Expired, Failed, HandedOver, Skipped, Timing, Unknown, conclude
+from worker.conclusion import RESEND_AFTER_MS, Timing, conclude
+from worker.outcomes import Deferred, Expired, Failed, HandedOver, Skipped, Unknown
 from worker.relays.attempt import Tried
 from worker.settings import BackoffSchedule
 
@@ -103,7 +104,9 @@ def test_a_job_at_its_end_has_nobody_left_to_write_to(verdict):
         ending = ended(about, handed_over(*verdict))
         is_open = bool(OPEN_RECIPIENT & set(statuses(ending)))
         assert is_open == (ending.status is Status.DEFERRED)
-        assert (S in statuses(ending)) == (ending.status is Status.SENT) or is_open
+        assert (U in statuses(ending)) == (ending.status is Status.UNKNOWN) or is_open
+        reached = S in statuses(ending) and U not in statuses(ending)
+        assert reached == (ending.status is Status.SENT) or is_open
 
 
 def test_an_attempt_says_when_where_and_what():
@@ -195,6 +198,16 @@ def test_a_job_that_gives_up_says_which_limit_of_its_backoff_it_met(own, detail)
     assert (ending.status, ending.reason, ending.detail) == (Status.FAILED, Reason.GAVE_UP, detail)
 
 
+@pytest.mark.parametrize("own", [Backoff(max_attempts=1), Backoff(delays_s=(5,))])
+def test_no_number_of_attempts_ends_a_job_that_no_relay_had_a_use_for(own):
+    """The relays were shut for all mail: it waits for them as all the others do."""
+    shut = replace(handed_over(D), all_shut=True)
+    about = replace(job(P, attempts=1), backoff=own)
+    assert ended(about, shut).status is Status.DEFERRED
+    assert ended(about, handed_over(D)).reason is Reason.GAVE_UP
+    assert ended(replace(about, due_at=NOW - 7_200_000), shut).reason is Reason.GAVE_UP, "time does"
+
+
 def test_a_jobs_own_waits_are_kept():
     about = replace(job(P, attempts=1), backoff=Backoff(delays_s=(30, 120)))
     assert ended(about, LOST).next_attempt_at == NOW + 120_000
@@ -270,7 +283,15 @@ def in_doubt(policy: UnknownPolicy, *journaled: tuple[RecipientStatus, Reply | N
 
 def after(lost: int, **more) -> Job:
     """A job with so many answers lost already."""
-    return replace(job(P, **more), unknown_outcomes=lost)
+    about = job(P, **more)
+    doubtful = tuple(replace(item, in_doubt=lost > 0) for item in about.recipients)
+    return replace(about, recipients=doubtful, unknown_outcomes=lost)
+
+
+def second_copy(about: Job, *verdicts: RecipientStatus) -> HandedOver:
+    """What the relay said to a later copy for those of a job."""
+    both = zip(about.recipients, verdicts, strict=True)
+    return HandedOver(tried(Phase.RCPT, NO), tuple(replace(item, status=status) for item, status in both))
 
 
 def test_a_mail_in_doubt_is_sent_once_more_after_a_minute():
@@ -296,8 +317,9 @@ def test_the_second_copy_goes_to_the_relay_that_may_have_the_first():
 
 def test_a_second_copy_that_has_to_wait_still_goes_to_the_relay_that_may_have_the_first():
     about = replace(after(1), stays_at="second")
-    for outcome in (handed_over(D), replace(handed_over(D), stays_at="first"), LOST):
+    for outcome in (second_copy(about, D), replace(second_copy(about, D), stays_at="first"), LOST):
         assert ended(about, outcome).stays_at == "second"
+    assert ended(about, second_copy(about, D)).recipients[0].in_doubt
 
 
 def test_a_source_in_trouble_leaves_a_job_at_the_relay_that_asked_for_patience():
@@ -363,10 +385,20 @@ def test_only_those_whom_the_relay_took_are_in_doubt(policy, status, recipients,
     assert (ending.status, statuses(ending), ending.partial) == (status, recipients, partial)
 
 
-def test_one_that_was_not_taken_is_tried_again_though_the_others_are_taken_for_sent():
-    ending = ended(job(P, P), in_doubt(ACCEPT, ADA, (D, BUSY)))
-    assert (ending.status, statuses(ending)) == (Status.DEFERRED, (S, D))
-    assert (ending.assumed, ending.next_attempt_at) == (True, NOW + 22_500)
+@pytest.mark.parametrize(("policy", "ada", "assumed"), [(ACCEPT, S, True), (HOLD, U, False)])
+def test_one_that_was_not_taken_is_tried_again_whatever_becomes_of_the_others(policy, ada, assumed):
+    ending = ended(job(P, P), in_doubt(policy, ADA, (D, BUSY)))
+    assert (ending.status, statuses(ending), last(ending).outcome) == (Status.DEFERRED, (ada, D), "unknown")
+    assert (ending.assumed, ending.next_attempt_at, ending.stays_at) == (assumed, NOW + 22_500, None)
+    about = replace(job(P, P), recipients=ending.recipients, unknown_outcomes=1)
+    in_the_end = Status.SENT if assumed else Status.UNKNOWN
+    for verdict in (S, F):
+        assert ended(about, second_copy(about, ada, verdict)).status is in_the_end
+
+
+def test_one_that_is_still_open_is_tried_again_where_the_second_copy_is_in_doubt_too():
+    ending = ended(replace(job(P, P), unknown_outcomes=1), in_doubt(RESEND, ADA, (D, BUSY)))
+    assert (ending.status, statuses(ending), ending.unknown_outcomes) == (Status.DEFERRED, (U, D), 2)
 
 
 @pytest.mark.parametrize(
@@ -381,14 +413,33 @@ def test_one_that_was_not_taken_is_tried_again_though_the_others_are_taken_for_s
 )
 def test_a_mail_that_may_have_arrived_is_never_said_to_have_failed_or_expired(outcome):
     """A copy that came to no verdict says nothing of the one before it."""
-    about = replace(job(P, waited_s=7200), unknown_outcomes=1, recipients=in_doubt(RESEND, ADA).recipients)
-    ending = ended(about, outcome)
+    ending = ended(after(1, waited_s=7200), outcome)
     assert (ending.status, statuses(ending), ending.reason) == (Status.UNKNOWN, (U,), None)
+    assert "may have the mail" in ending.detail
 
 
-def test_a_second_copy_that_the_relay_refuses_is_a_refusal():
-    about = replace(job(P), unknown_outcomes=1, recipients=in_doubt(RESEND, ADA).recipients)
-    assert ended(about, handed_over(F)).status is Status.FAILED
+def test_a_second_copy_that_the_relay_refuses_says_nothing_of_the_first():
+    ending = ended(after(1), second_copy(after(1), F))
+    assert (ending.status, statuses(ending), ending.reason) == (Status.UNKNOWN, (U,), None)
+    assert "may have the mail" in ending.detail
+    assert "No such user here" in ending.detail
+
+
+def test_a_second_copy_that_is_taken_leaves_no_doubt():
+    ending = ended(after(1), second_copy(after(1), S))
+    assert (ending.status, statuses(ending), ending.detail) == (Status.SENT, (S,), None)
+
+
+def test_each_recipient_has_a_doubt_of_its_own():
+    """Ada's copy may have arrived; Bob was only put off."""
+    first = ended(job(P, P), in_doubt(RESEND, ADA, (D, BUSY)))
+    assert [item.in_doubt for item in first.recipients] == [True, False]
+    about = replace(job(P, P), recipients=first.recipients, unknown_outcomes=1, stays_at="relay")
+    assert ended(about, second_copy(about, S, D)).stays_at is None, "Bob's mail may go anywhere"
+    assert ended(about, second_copy(about, D, D)).stays_at == "relay"
+    given_up = ended(replace(about, due_at=0), second_copy(about, D, D))
+    assert (given_up.status, statuses(given_up)) == (Status.UNKNOWN, (U, F))
+    assert statuses(ended(replace(about, due_at=0), second_copy(about, S, D))) == (S, F)
 
 
 def test_one_that_was_never_taken_fails_though_the_others_were_taken_for_sent():
