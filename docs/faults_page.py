@@ -13,7 +13,7 @@ HEAD = """# Faults
 <!-- Generated from the fault matrix (worker/relays/replies.py) by `make docs`. -->
 
 What each answer of a relay, or its silence, means for the mail and for the relay. The first row that fits decides. Its name
-stands in the log and at `GET /relays`. Where a mail has several recipients, each has the answer that was given for it; the
+is the `row` of an attempt, in `GET /jobs/{id}` and in the log, and that of a relay's newest `trouble` at `GET /relays`. Where a mail has several recipients, each has the answer that was given for it; the
 ones that a row defers are tried again, the others are not.
 
 **Next relay**: the same attempt goes on with the next relay that may have the mail; what stands behind it is what becomes of the

@@ -20,10 +20,10 @@ class BreakerOut(BaseModel):
 
 
 class TroubleOut(BaseModel):
-    """The newest fault of the relay itself. Refusals of a mail are not among them."""
+    """The newest fault that its breaker or its pace went by. Other refusals of a mail are not among them."""
 
     at: str
-    row: str = Field(description="Of the fault matrix.")
+    row: str = Field(description="Of the fault matrix (docs/faults.md).")
     phase: str
     code: int | None
     enhanced: str | None

@@ -429,3 +429,20 @@ async def test_whoever_has_the_right_password_goes_on_while_another_has_the_wron
             assert (await sent(right, waiting.job.id)).job.status is Status.SENT, "a mail is nobody's own"
     assert sum(command.startswith("AUTH") for command in relay.commands) == 4
     assert len(relay.received) == 4
+
+
+@pytest.mark.parametrize("backoff", [{"max_attempts": 1}, ["1s"]], ids=["max_attempts", "list"])
+async def test_a_mail_that_found_the_relay_shut_does_not_end_by_its_number_of_attempts(
+    hire: Hire, backoff: object
+) -> None:
+    """It waits for the relay as all the others do; what the relay then says of it counts."""
+    async with scripted_relay(ScriptedRelay({"BANNER": [*["554 5.3.2 No service"] * 3, "220 ready"]})) as relay:
+        worker = await hire("anna", named("first", relay))
+        job_id = await worker.run.submit({**JOB, "backoff": backoff})
+        for attempt in range(1, 4):
+            view = await sent(worker, job_id)
+            assert (view.job.status, view.job.attempts) == (Status.DEFERRED, attempt)
+            assert view.attempts[-1].row == "turned_away_at_the_door"
+            assert waits(await sent(worker), "first: open (refused)")
+            await half_opens(worker)
+        assert (await sent(worker, job_id)).job.status is Status.SENT
