@@ -33,5 +33,5 @@ async def test_no_reply_makes_a_mail_lost_twice_or_wrongly_told(seed: int) -> No
             await child.wait()
     assert child.returncode == 0, f"seed {seed}\n{output.decode()}"
     counts = json.loads(output)
-    assert counts["accepted"] > 100
+    assert counts["accepted"] > 0
     assert counts["unknown: answer_lost"] > 0

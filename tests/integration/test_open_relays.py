@@ -100,8 +100,10 @@ async def changed(workers: tuple[Relayed, ...], name: str, transition: Transitio
 
 
 async def closed(worker: Relayed, name: str = "first") -> None:
+    """For all, and this one has seen it."""
+
     async def look() -> bool:
-        return (await worker.state(name)).opened_at is None
+        return (await worker.state(name)).opened_at is None and worker.board.standing(name) == Usable()
 
     await until(look, what=f"the breaker of {name} closed")
 
