@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 export PIP_NO_WARN_SCRIPT_LOCATION := 1
+# Most tests wait for something. Not on a server of your own: each would empty it under the other.
+TWO_AT_A_TIME := $(if $(TEST_QUEUE_URL),,--numprocesses=2 --dist=worksteal)
 
 .DEFAULT_GOAL := help
 .PHONY: help install dev check format test chaos peers bench docs lock clean
@@ -29,7 +31,7 @@ format: $(VENV)/.tested ## rewrite the files in the house format
 	$(BIN)/ruff check --fix .
 
 test: $(VENV)/.tested ## every test, on its own queue server and SMTP servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) $(ARGS)
 
 chaos: $(VENV)/.tested ## kill everything under load, two relays too, account for every mail (JOBS=2000 KILLS=40 SEED=1)
 	@JOBS=$(JOBS) KILLS=$(KILLS) SEED=$(SEED) $(BIN)/python -m tests.chaos
