@@ -2,8 +2,8 @@
 -- A worker's sign of life: extends the leases of its runs, and says which of them it has lost.
 --
 -- KEYS  health check, quarantine holder; then for each run: record, in-progress, queue
--- ARGV  health text, how long it counts (ms), the worker's lease (ms), the worker while it takes care of quarantined jobs, else "";
---       then for each run: job id, run, its lease (ms)
+-- ARGV  health text, how long it counts (ms), the worker's lease (ms), the worker while it takes care of quarantined
+--       jobs, else ""; then for each run: job id, run, its lease (ms)
 -- Returns the numbers, in their order from 1, of the runs whose job is another's by now, or gone.
 --
 -- A lease that ran out while the server was away is taken up again, if nobody else has claimed the job meanwhile.

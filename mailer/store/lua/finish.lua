@@ -4,13 +4,13 @@
 -- KEYS  quarantine queue; then for each run: record, payload, frozen, attempts, in-progress, blob, queue it was claimed
 --       from, queue of its stream
 -- ARGV  attempts kept; then for each run: job id, run, new status, statuses it may be reached from ("a,b,"),
---       "1" if it counts though the lease was lost else "0", number of attempts that follow, attempts (JSON), due time of
---       the next attempt (ms) or "" where the job rests, retention of record and of payload (ms, "" unless it rests), number of strings that
---       follow, field, value, ...
+--       "1" if it counts though the lease was lost else "0", number of attempts that follow, attempts (JSON), due time
+--       of the next attempt (ms) or "" where the job rests, retention of record and of payload (ms, "" unless it
+--       rests), number of strings that follow, field, value, ...
 -- Returns for each run {"finished"}, {"gone"}, or {"stale", status} when the job is another run's by now.
 --
--- A repeated call (its reply was lost) finds its own run ended, and changes nothing. Runs under OOM: a mail that was sent
--- must never be forgotten for want of memory.
+-- A repeated call (its reply was lost) finds its own run ended, and changes nothing. Runs under OOM: a mail that was
+-- sent must never be forgotten for want of memory.
 
 local a = 1
 local function arg() a = a + 1; return ARGV[a - 1] end

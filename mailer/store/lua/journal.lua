@@ -7,7 +7,8 @@
 -- Returns for each mail "go", "lost" (another run has the job, or it is gone), "expired", or the status it has by now.
 --
 -- This one check settles every race: with another run, with a control, with the author's time. A repeated call (its
--- reply was lost) finds its own mark: go. A mail that one relay refused after its dot may have another mark, for the next. Runs under OOM: a mail that is half sent must not wait for memory.
+-- reply was lost) finds its own mark: go. A mail that one relay refused after its dot may have another mark, for the
+-- next. Runs under OOM: a mail that is half sent must not wait for memory.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -2,8 +2,8 @@
 -- Gives jobs back without an end: to the queue after a delay, or, for an entry that means nothing any more, to nobody.
 --
 -- KEYS  for each job: record, in-progress, blob, queue it was claimed from
--- ARGV  wake channel; then for each job: id, run, delay (ms) or "drop", "1" if no final dot was written, or the mail was
---       refused after it, else "0", what it waits for or ""
+-- ARGV  wake channel; then for each job: id, run, delay (ms) or "drop", "1" if no final dot was written, or the mail
+--       was refused after it, else "0", what it waits for or ""
 -- Returns the number of jobs that were this worker's to give back.
 --
 -- A run that lost its lease says here that its worker lives: the crash it was blamed for is taken back.
