@@ -87,6 +87,7 @@ class Board(Alerting):
         self._changes: Counter[str] = Counter()
         self._mails: Counter[str] = Counter()
         """Handed over since that was last told."""
+        self._asking: set[str] = set()
         self._undecided: set[str] = set()
         """Probes that came to nothing."""
         self._hurry = asyncio.Event()
@@ -106,7 +107,11 @@ class Board(Alerting):
         return breaker.standing(self._state(name), self._marks[name], self._now())
 
     async def may_probe(self, name: str) -> bool:
-        """Takes the probe; False where somebody else has it by now. True too where none is needed any more."""
+        """Takes the probe; False where somebody else has it by now, or is asking. True too where none is needed any
+        more."""
+        if name in self._asking:
+            return False  # the probe is the worker's: what one of its mails gives back must not be another's
+        self._asking.add(name)
         may = False
 
         def take(state: RelayState, now: int) -> RelayState:
@@ -123,6 +128,8 @@ class Board(Alerting):
         except asyncio.CancelledError:
             self.undecided(name)
             raise
+        finally:
+            self._asking.discard(name)
         return may
 
     async def faulted(self, name: str, effect: Effect, pace: Pace, trouble: Trouble) -> None:

@@ -11,7 +11,7 @@ KEPT_FOR_CRITICAL = 0.3
 
 
 class Busy(Exception):
-    """Not now, and nothing is wrong: no connection is free, or the rate is used up. `wait_s`: for about so long.
+    """Not now: no connection is free, the rate is used up, or nobody's mail goes there. `wait_s`: for about so long.
     `elsewhere`: another relay may be asked meanwhile."""
 
     def __init__(self, text: str, wait_s: float, *, elsewhere: bool = False) -> None:

@@ -35,6 +35,8 @@ TELL_EVERY_S = 60.0
 SHORTEST_REST_S = 0.05
 LOOK_EACH_S = 1.0
 """So soon mail that waits for its slot learns that its relay was paused or broke."""
+ASK_AGAIN_S = 1.0
+"""For a relay that somebody is about to find out about."""
 LOOK_AGAIN_S = 10.0
 """For a relay that is paused: somebody has to do something, and nobody knows when."""
 NOBODY_LOOK_AGAIN_S = 60.0
@@ -109,20 +111,22 @@ class Router:
     async def _obstacle(self, pool: Pool) -> Waiting | None:
         name = pool.relay.name
         standing = self._board.standing(name)
-        if isinstance(standing, Probe) and not await self._board.may_probe(name):
+        if isinstance(standing, Probe):
+            if await self._board.may_probe(name):
+                return None
             standing = self._board.standing(name)
-        return _waiting(pool, standing) if isinstance(standing, Barred) else None
+        return None if isinstance(standing, Usable) else _waiting(pool, standing)
 
     async def _try(self, pool: Pool, attempt: Attempt, *, critical: bool) -> Try:
         relay, was_usable = pool.relay, isinstance(self._board.standing(pool.relay.name), Usable)
-        let_in = partial(self._raise_if_barred, pool) if was_usable else None
+        let_in = partial(self._raise_unless_usable if was_usable else self._raise_if_paused, pool)
         try:
             found = await pool.send(
                 attempt.envelope,
                 lambda replies: attempt.journal(relay.name, replies),
                 critical=critical,
                 let_in=let_in,
-                before_mail=None if relay.rate is None else partial(self._slot, relay, let_in, critical=critical),
+                before_mail=partial(self._before_mail, pool, let_in, critical=critical),
             )
             await self._tell(relay.name, found)
         except BaseException:
@@ -131,13 +135,25 @@ class Router:
             raise
         return found
 
-    def _raise_if_barred(self, pool: Pool) -> None:
-        """For a mail that has waited for a connection: by now the relay may be known to be in trouble. Raises Busy."""
+    def _raise_unless_usable(self, pool: Pool) -> None:
+        """For a mail that has waited: by now the relay may be known to be in trouble. Raises Busy."""
         standing = self._board.standing(pool.relay.name)
-        if isinstance(standing, Barred):
-            raise Busy(standing.reason, _waiting(pool, standing).wait_s, elsewhere=True)
+        if not isinstance(standing, Usable):
+            raise _busy(standing)
 
-    async def _slot(self, relay: Relay, let_in: Callable[[], None] | None, *, critical: bool) -> None:
+    def _raise_if_paused(self, pool: Pool) -> None:
+        """For a mail that finds out, and for one that has its connection: that is news of its own. Raises Busy."""
+        standing = self._board.standing(pool.relay.name)
+        if isinstance(standing, Barred) and standing.wait_s is None:
+            raise _busy(standing)
+
+    async def _before_mail(self, pool: Pool, let_in: Callable[[], None], *, critical: bool) -> None:
+        """On a connection that is ready. Raises Busy."""
+        if pool.relay.rate is not None:
+            await self._slot(pool.relay, let_in, critical=critical)
+        self._raise_if_paused(pool)
+
+    async def _slot(self, relay: Relay, let_in: Callable[[], None], *, critical: bool) -> None:
         """Until the relay's rate lets a mail pass. A process that stood still meanwhile has overslept its slots: its
         mails would all go at once, beside those of the others. Raises Busy."""
         patience_s, until = SLOT_PATIENCE_S if critical else OTHERS_PATIENCE_S, time.monotonic() + SLOT_PATIENCE_S
@@ -169,19 +185,24 @@ class Router:
             self._board.succeeded(name)
 
 
-async def _rest(seconds: float, let_in: Callable[[], None] | None) -> float:
+async def _rest(seconds: float, let_in: Callable[[], None]) -> float:
     """How much too late it was over. Raises what `let_in` does, which is asked each second."""
     due_at = time.monotonic() + seconds
     while (left_s := due_at - time.monotonic()) > 0:
         await asyncio.sleep(min(left_s, LOOK_EACH_S))
-        if let_in is not None:
-            let_in()
+        let_in()
     return time.monotonic() - due_at
 
 
-def _waiting(pool: Pool, barred: Barred) -> Waiting:
-    wait_s = LOOK_AGAIN_S if barred.wait_s is None else barred.wait_s
-    return Waiting(f"{pool.relay.name}: {barred.reason}", wait_s)
+def _waiting(pool: Pool, standing: Barred | Probe) -> Waiting:
+    busy = _busy(standing)
+    return Waiting(f"{pool.relay.name}: {busy}", busy.wait_s)
+
+
+def _busy(standing: Barred | Probe) -> Busy:
+    if isinstance(standing, Probe):
+        return Busy("half open", ASK_AGAIN_S, elsewhere=True)
+    return Busy(standing.reason, LOOK_AGAIN_S if standing.wait_s is None else standing.wait_s, elsewhere=True)
 
 
 def _faults(found: Try) -> list[tuple[Rule, Answer]]:
