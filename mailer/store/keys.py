@@ -22,10 +22,10 @@
 | postroom:mailbox:counter | string (integer) | none: one key | capture | capture, API |
 | postroom:mailbox:message:{id} | hash | removed with its id | capture | API |
 | postroom:mailbox:arrivals | channel | | capture | API |
-| arq:queue, arq:queue:critical, arq:queue:bulk | sorted set of job ids by due time, ms; while a job runs, by the end of its lease | members leave when the job rests | enqueue, claim, beat, journal, finish, release, reconcile | claim, reconcile |
-| arq:queue:quarantine | as above: jobs whose worker died twice | as above | claim, beat, journal, finish, release | claim, reconcile |
+| arq:queue, arq:queue:critical, arq:queue:bulk | sorted set of job ids by due time, ms; while a job runs, by the end of its lease | members leave when the job rests | enqueue, claim, beat, journal, unjournal, finish, release, reconcile | claim, reconcile |
+| arq:queue:quarantine | as above: jobs whose worker died twice | as above | claim, beat, journal, unjournal, finish, release | claim, reconcile |
 | arq:job:{id} | string: arq's job blob | none: arq's 24 h would lose mail; removed when the job rests | enqueue, finish, release, reconcile | claim |
-| arq:in-progress:{id} | string: the run that holds the lease | the lease | claim, beat, journal, finish, release | claim, beat, release, API |
+| arq:in-progress:{id} | string: the run that holds the lease | the lease | claim, beat, journal, unjournal, finish, release | claim, beat, release, API |
 | arq:queue:health-check | string | seconds | beat | arq --check, dev mode |
 """
 # ruff: noqa: E501 - rows of a table cannot be folded

@@ -124,7 +124,11 @@ class LeaseStore:
 
     async def unjournal(self, entry: JournalEntry) -> None:
         """The relay did not take what was journaled. Not synced: what is lost of it makes a doubt, as a crash does."""
-        await self._unjournal([keys.job(entry.held.job_id)], [entry.held.run, records.encode_journal(entry.mark)])
+        held = entry.held
+        await self._unjournal(
+            [keys.job(held.job_id), keys.arq_in_progress(held.job_id), held.queue],
+            [held.job_id, held.run, records.encode_journal(entry.mark), self._lease_ms],
+        )
 
     async def finish(self, held: Held, job: Job, ending: Ending) -> FinishVerdict:
         """Write how a run of `job` (as it was claimed) ended."""

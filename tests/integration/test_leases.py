@@ -110,6 +110,35 @@ async def test_a_run_past_its_journal_is_held_for_three_leases_and_one_before_it
     assert all(LEASE_MS - 1000 < left <= LEASE_MS + 1 for left in await left_ms("before"))
 
 
+async def test_a_run_whose_mail_was_refused_after_its_journal_is_held_for_one_lease_again(
+    workers: Workers, leases: LeaseStore, redis: RedisClient
+) -> None:
+    """So that its mail goes on soon, should its worker die before the next relay has it."""
+    await workers.accept("a")
+    run = await workers.hold("anna", "a")
+    entry = JournalEntry(run, JournalMark("first", 1, 1), RECIPIENTS, 1, b"")
+    assert await leases.journal(entry) is GO
+    await leases.unjournal(entry)
+    assert not await redis.hexists(keys.job("a"), "journal")
+    assert LEASE_MS - 1000 < await redis.pttl(keys.arq_in_progress("a")) <= LEASE_MS
+    assert LEASE_MS - 1000 < await workers.due_in_ms("a") <= LEASE_MS + 1
+
+
+async def test_what_is_taken_back_is_ones_own(workers: Workers, leases: LeaseStore) -> None:
+    """Neither the mark for the next relay nor that of another run."""
+    await workers.accept("a")
+    run = await workers.hold("anna", "a")
+    first = JournalEntry(run, JournalMark("first", 1, 1), RECIPIENTS, 1, b"")
+    second = JournalEntry(run, JournalMark("second", 1, 2), RECIPIENTS, 1, b"")
+    for entry in (first, second):
+        assert await leases.journal(entry) is GO
+    await leases.unjournal(first)
+    job = await workers.job("a")
+    assert job is not None
+    assert job.journal == second.mark
+    assert await workers.due_in_ms("a") > LEASE_MS + 1
+
+
 async def test_a_worker_holds_its_runs_for_as_long_as_their_journals_ask_for(
     workers: Workers, leases: LeaseStore, redis: RedisClient
 ) -> None:
