@@ -93,6 +93,10 @@ OPEN_RECIPIENT = frozenset({RecipientStatus.PENDING, RecipientStatus.DEFERRED})
 """Recipients the next attempt still writes to."""
 
 
+TAKEN = range(200, 300)
+"""Codes of replies to RCPT."""
+
+
 class Field(StrEnum):
     """The header a recipient stands in; `bcc` is in the envelope only."""
 
@@ -127,18 +131,19 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """`in_doubt`: the answer to a final dot was lost, so that a copy may have reached it."""
+    """`in_doubt`: the relay that may have a copy for it, whose answer to the final dot was lost. Any later one goes
+    nowhere else."""
 
     address: Address
     field: Field = Field.TO
     status: RecipientStatus = RecipientStatus.PENDING
     reply: Reply | None = None
-    in_doubt: bool = False
+    in_doubt: str | None = None
 
     @property
-    def may_have_it(self) -> bool:
-        """Another copy is on its way, though an earlier one may have arrived."""
-        return self.in_doubt and self.status in OPEN_RECIPIENT
+    def was_taken(self) -> bool:
+        """As journaled: the relay took it before the final dot."""
+        return self.status is RecipientStatus.PENDING and self.reply is not None and self.reply.code in TAKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +226,10 @@ class Job:
     expires_at: int | None = None
     finished_at: int | None = None
     stays_at: str | None = None
-    """The only relay that may have the next attempt: it asked for patience, or may have the mail already."""
+    """The relay that is asked first at the next attempt: it asked for patience."""
     backoff: Backoff | None = None
+    uncounted: int = 0
+    """Attempts that found every relay shut for all mail: no limit counts them."""
     unknown_policy: UnknownPolicy | None = None
     unknown_outcomes: int = 0
     """Attempts whose answer was lost after the final dot: as many more copies may have reached the relay."""
@@ -235,6 +242,11 @@ class Job:
     """The mail's Date, once an attempt was journaled: any later copy has the same."""
     version: int = RECORD_VERSION
     kind: str = "mail"
+
+    @property
+    def counted(self) -> int:
+        """The attempts that a backoff goes by."""
+        return self.attempts - self.uncounted
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,24 +87,22 @@ def next_attempt(
     random: Callable[[], float],
     at_most_s: float | None = None,
     at_least_s: float | None = None,
-    counts: bool = True,
 ) -> Again | GaveUp | TooLate:
-    """`attempts`: how many were made (at least 1). The delay is uniform(0.5, 1) * min(cap, base * 2^(attempts - 1)), or
+    """`attempts`: how many were made that count. The delay is uniform(0.5, 1) * min(cap, base * 2^(attempts - 1)), or
     exactly the list's.
 
     `at_most_s` shortens the first kind, for what is expected to pass soon. `at_least_s` is a floor for both kinds, even
-    beyond the cap, for what is known to take its time. `counts`: whether the newest attempt may be the last one.
+    beyond the cap, for what is known to take its time.
     """
     if schedule.delays_s is not None:
-        delay_ms = round(schedule.delays_s[min(attempts, len(schedule.delays_s)) - 1] * 1000)
+        delay_ms = round(schedule.delays_s[min(max(attempts, 1), len(schedule.delays_s)) - 1] * 1000)
     else:
-        longest_s = min(schedule.cap_s, schedule.base_s * 2.0 ** min(attempts - 1, 60))
+        longest_s = min(schedule.cap_s, schedule.base_s * 2.0 ** min(max(attempts, 1) - 1, 60))
         if at_most_s is not None:
             longest_s = min(longest_s, at_most_s)
         delay_ms = int((0.5 + random() / 2) * longest_s * 1000)
     at = now + max(1, delay_ms, math.ceil((at_least_s or 0) * 1000))
-    made = attempts if counts else 0
-    return allowed_at(at, schedule, attempts=made, due_at=due_at, expires_at=expires_at, now=now)
+    return allowed_at(at, schedule, attempts=attempts, due_at=due_at, expires_at=expires_at, now=now)
 
 
 def allowed_at(

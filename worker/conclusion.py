@@ -17,7 +17,6 @@ from mailer.jobs import (
 from mailer.store.runs import Ending
 from worker.backoff import Again, GaveUp, Limit, Schedule, TooLate, allowed_at, next_attempt, schedule_of
 from worker.outcomes import Deferred, Expired, Failed, HandedOver, Outcome, Skipped, Unknown
-from worker.relays.answers import ACCEPTED
 from worker.relays.attempt import Tried
 from worker.settings import BackoffSchedule
 
@@ -69,7 +68,7 @@ def _handed_over(
     """A refusal of a later copy says nothing of the one before it."""
     doubtful = tuple(
         replace(item, status=RecipientStatus.UNKNOWN)
-        if item.in_doubt and item.status is RecipientStatus.FAILED
+        if item.in_doubt is not None and item.status is RecipientStatus.FAILED
         else item
         for item in outcome.recipients
     )
@@ -86,17 +85,16 @@ def _again(
     schedule: BackoffSchedule,
     random: Callable[[], float],
 ) -> Ending:
-    effective = schedule_of(job, schedule)
+    effective, all_shut = schedule_of(job, schedule), isinstance(outcome, HandedOver) and outcome.all_shut
     decision = next_attempt(
         effective,
-        attempts=job.attempts + 1,
+        attempts=job.counted + (not all_shut),
         due_at=job.due_at,
         expires_at=job.expires_at,
         now=timing.ended_at,
         random=random,
         at_most_s=outcome.at_most_s if isinstance(outcome, Deferred) else None,
         at_least_s=outcome.at_least_s if isinstance(outcome, HandedOver) else None,
-        counts=not (isinstance(outcome, HandedOver) and outcome.all_shut),
     )
     tries = outcome.tries if isinstance(outcome, HandedOver) else (outcome.tried,)
     recipients = outcome.recipients if isinstance(outcome, HandedOver) else None
@@ -109,7 +107,8 @@ def _again(
                 (*attempts[:-1], replace(attempts[-1], next_attempt_at=at)),
                 recipients=recipients,
                 next_attempt_at=at,
-                stays_at=_stays_at(job, outcome),
+                stays_at=job.stays_at if isinstance(outcome, Deferred) else outcome.stays_at,
+                uncounted=job.uncounted + 1 if all_shut else None,
             )
         case TooLate():
             detail = "The next attempt would come after the time set by its author."
@@ -120,13 +119,6 @@ def _again(
         case _:
             assert_never(decision)
     return _end_open(recipients or job.recipients, ending)
-
-
-def _stays_at(job: Job, outcome: HandedOver | Deferred) -> str | None:
-    """A relay that may have an earlier copy keeps the job; so does any where none was asked this time."""
-    if isinstance(outcome, Deferred) or any(item.may_have_it for item in outcome.recipients):
-        return job.stays_at
-    return outcome.stays_at
 
 
 def _limit_reached(limit: Limit, schedule: Schedule) -> str:
@@ -148,34 +140,42 @@ def _unknown(
     decision = allowed_at(
         timing.ended_at + RESEND_AFTER_MS,
         schedule_of(job, schedule),
-        attempts=job.attempts + 1,
+        attempts=job.counted + 1,
         due_at=job.due_at,
         expires_at=job.expires_at,
         now=timing.ended_at,
     )
-    if outcome.policy is UnknownPolicy.RESEND and number == 1 and isinstance(decision, Again):
+    resends = outcome.policy is UnknownPolicy.RESEND and isinstance(decision, Again)
+    assumed = outcome.policy is UnknownPolicy.ACCEPT
+    known = tuple(_after_loss(item, last.relay, resends=resends, assumed=assumed) for item in outcome.recipients)
+    if isinstance(decision, Again) and any(_is_new(item) for item in outcome.recipients) and resends:
         attempts = _attempts(job, timing, outcome.tries, "unknown")
         return Ending(
             Status.DEFERRED,
             timing.ended_at,
             (*attempts[:-1], replace(attempts[-1], next_attempt_at=decision.at)),
-            recipients=tuple(replace(item, in_doubt=True) if _was_taken(item) else item for item in outcome.recipients),
+            recipients=known,
             unknown_outcomes=number,
             next_attempt_at=decision.at,
-            stays_at=last.relay,
+            stays_at=outcome.stays_at,
         )
-    assumed = outcome.policy is UnknownPolicy.ACCEPT
-    status = RecipientStatus.SENT if assumed else RecipientStatus.UNKNOWN
-    settled = tuple(replace(item, status=status) if _was_taken(item) else item for item in outcome.recipients)
-    ending = conclude(job, HandedOver(outcome.tries, settled), timing, schedule, random)
+    settled = HandedOver(outcome.tries, known, outcome.at_least_s, outcome.stays_at)
+    ending = conclude(job, settled, timing, schedule, random)
     noted = (*ending.attempts[:-1], replace(ending.attempts[-1], outcome="unknown"))
     return replace(ending, attempts=noted, assumed=assumed, unknown_outcomes=number)
 
 
-def _was_taken(recipient: Recipient) -> bool:
-    """As journaled: the relay took it before the final dot."""
-    said = recipient.reply
-    return recipient.status in OPEN_RECIPIENT and said is not None and (said.code or 0) // 100 == ACCEPTED
+def _is_new(recipient: Recipient) -> bool:
+    """In doubt for the first time."""
+    return recipient.was_taken and recipient.in_doubt is None
+
+
+def _after_loss(recipient: Recipient, relay: str | None, *, resends: bool, assumed: bool) -> Recipient:
+    if not recipient.was_taken:
+        return recipient
+    if resends and _is_new(recipient):
+        return replace(recipient, in_doubt=relay)
+    return replace(recipient, status=RecipientStatus.SENT if assumed else RecipientStatus.UNKNOWN)
 
 
 def _verdict(job: Job, outcome: HandedOver, timing: Timing) -> Ending:
@@ -211,7 +211,7 @@ def _end_open(recipients: tuple[Recipient, ...] | None, ending: Ending) -> Endin
 def _end_of(recipient: Recipient) -> RecipientStatus:
     if recipient.status not in OPEN_RECIPIENT:
         return recipient.status
-    return RecipientStatus.UNKNOWN if recipient.in_doubt else RecipientStatus.FAILED
+    return RecipientStatus.FAILED if recipient.in_doubt is None else RecipientStatus.UNKNOWN
 
 
 def _is_unknown(recipients: tuple[Recipient, ...]) -> bool:

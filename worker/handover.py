@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mailer.jobs import OPEN_RECIPIENT, Job, JournalMark, Recipient, Stream, UnknownPolicy
+from mailer.jobs import OPEN_RECIPIENT, Job, JournalMark, Recipient, RecipientStatus, Stream, UnknownPolicy
 from worker.backoff import FULL_MAILBOX_FLOOR_S, greylist_floor_s
 from worker.clock import Clock
 from worker.journal import Journal
@@ -24,7 +24,7 @@ class _Handing:
     recipients: tuple[Recipient, ...]
 
     async def write(self, relay: str, results: Mapping[str, Result]) -> None:
-        self.recipients = _with_results(self.prepared.recipients, results)
+        self.recipients = _as_journaled(self.prepared.recipients, results)
         mark = JournalMark(relay, self.job.attempts + 1, self.clock.now())
         await self.journal.write(mark, self.prepared, self.recipients)
 
@@ -33,8 +33,12 @@ class _Handing:
 
 
 def place_of(job: Job) -> Place:
-    """A relay that may have an earlier copy is the only one to have another; one that greylisted it is the first."""
-    return Place(job.stays_at, only=any(item.may_have_it for item in job.recipients or ()))
+    """A relay that may have an earlier copy is the only one to have another; it, and one that greylisted the mail, are
+    the first that are asked."""
+    still = [item for item in job.recipients or () if item.status in OPEN_RECIPIENT]
+    bound = {item.address.email: item.in_doubt for item in still if item.in_doubt is not None}
+    first = dict.fromkeys((*bound.values(), *((job.stays_at,) if job.stays_at else ())))
+    return Place(tuple(first), bound, all_bound=bool(still) and len(bound) == len(still))
 
 
 async def hand_over(job: Job, mail: Mail, deps: Deps, clock: Clock, journal: Journal) -> HandedOver | Unknown | Waiting:
@@ -44,12 +48,17 @@ async def hand_over(job: Job, mail: Mail, deps: Deps, clock: Clock, journal: Jou
     routed = await deps.router.send(mail.envelope, mail.author, handing, critical=critical, place=place_of(job))
     if isinstance(routed, Waiting):
         return routed
-    if routed.in_doubt:
-        return Unknown(routed.tries, handing.recipients, policy_of(job, deps))
-    answered = _with_results(recipients, routed.results)
-    waits = {routed.results[item.address.email].wait for item in answered if item.status in OPEN_RECIPIENT}
+    known = handing.recipients if routed.in_doubt else _with_results(recipients, routed.results)
+    waits = {
+        routed.results[item.address.email].wait if item.address.email in routed.results else Wait.BACKOFF
+        for item in known
+        if item.status in OPEN_RECIPIENT and not (routed.in_doubt and item.was_taken)
+    }
+    at_least_s = _at_least_s(waits, job.counted + 1)
     stays_at = routed.greylisted_at if Wait.GREYLIST in waits else None
-    return HandedOver(routed.tries, answered, _at_least_s(waits, job.attempts + 1), stays_at, routed.all_shut)
+    if routed.in_doubt:
+        return Unknown(routed.tries, known, policy_of(job, deps), at_least_s, stays_at)
+    return HandedOver(routed.tries, known, at_least_s, stays_at, routed.all_shut)
 
 
 def _at_least_s(waits: set[Wait], attempts: int) -> float | None:
@@ -57,6 +66,15 @@ def _at_least_s(waits: set[Wait], attempts: int) -> float | None:
     if not waits or Wait.BACKOFF in waits:
         return None
     return greylist_floor_s(attempts) if Wait.GREYLIST in waits else FULL_MAILBOX_FLOOR_S
+
+
+def _as_journaled(recipients: tuple[Recipient, ...], results: Mapping[str, Result]) -> tuple[Recipient, ...]:
+    """Only whom this relay took is said to have been taken: an earlier relay's reply, or that of an earlier run, is
+    not kept."""
+    return _with_results(
+        tuple(replace(item, reply=None) if item.status is RecipientStatus.PENDING else item for item in recipients),
+        results,
+    )
 
 
 def _with_results(recipients: tuple[Recipient, ...], results: Mapping[str, Result]) -> tuple[Recipient, ...]:

@@ -9,7 +9,7 @@ from worker.relays.attempt import Tried
 @dataclass(frozen=True, slots=True)
 class HandedOver:
     """Relays were asked, the deciding one last: each recipient has a status of its own. `at_least_s`: shortest wait for
-    those that are tried again; `stays_at`: the relay that they have to come back to; `all_shut`: none was of use to
+    those that are tried again; `stays_at`: the relay that they come back to first; `all_shut`: none was of use to
     anybody."""
 
     tries: tuple[Tried, ...]
@@ -29,11 +29,14 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The answer was lost after the final dot. `recipients` as journaled: an open one that was taken may have it."""
+    """The answer was lost after the final dot. `recipients` as journaled: one that was taken may have it. The others
+    are tried again: `at_least_s` and `stays_at` as in HandedOver."""
 
     tries: tuple[Tried, ...]
     recipients: tuple[Recipient, ...]
     policy: UnknownPolicy
+    at_least_s: float | None = None
+    stays_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,8 @@ class LeaseStore:
             fields["assumed"] = "1"
         if ending.unknown_outcomes is not None:
             fields["unknown_outcomes"] = str(ending.unknown_outcomes)
+        if ending.uncounted is not None:
+            fields["uncounted"] = str(ending.uncounted)
         if ending.status in FINAL:
             fields["finished_at"] = str(ending.at)
         if ending.recipients is not None:

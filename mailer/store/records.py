@@ -5,7 +5,7 @@ version only where an older one must not touch the job at all.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -82,7 +82,7 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         template=text.get("template"),
         template_version=text.get("template_version"),
         event=known(Event, orjson.loads(text["event"])) if "event" in text else None,
-        recipients=decode_recipients(text["recipients"]) if "recipients" in text else None,
+        recipients=_recipients(text),
         recipients_from_source=text.get("recipients_from") == "source",
         reason=_word(Reason, text["reason"]) if text.get("reason") else None,
         detail=text.get("detail") or None,
@@ -94,12 +94,23 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         stays_at=text.get("stays_at") or None,
         backoff=_backoff(text["backoff"]) if text.get("backoff") else None,
         unknown_policy=_word(UnknownPolicy, text["unknown_policy"]) if text.get("unknown_policy") else None,
+        uncounted=int(text.get("uncounted") or 0),
         unknown_outcomes=int(text.get("unknown_outcomes") or 0),
         assumed=text.get("assumed") == "1",
         crashes=int(text.get("crashes") or 0),
         journal=known(JournalMark, orjson.loads(text["journal"])) if text.get("journal") else None,
         dated=milliseconds("dated"),
     )
+
+
+def _recipients(text: Mapping[str, str]) -> tuple[Recipient, ...] | None:
+    """0.2 knew for a job, and not by recipient, that an answer was lost; it had one relay, under any name."""
+    if "recipients" not in text:
+        return None
+    recipients = decode_recipients(text["recipients"])
+    if '"in_doubt":' in text["recipients"] or not int(text.get("unknown_outcomes") or 0) or text.get("assumed") == "1":
+        return recipients
+    return tuple(replace(item, in_doubt="") if item.was_taken else item for item in recipients)
 
 
 def _word(cls: type[W], text: str) -> W:

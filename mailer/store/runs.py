@@ -82,6 +82,7 @@ class Ending:
     partial: bool = False
     assumed: bool = False
     unknown_outcomes: int | None = None
+    uncounted: int | None = None
     """None: as it was."""
     next_attempt_at: int | None = None
     stays_at: str | None = None

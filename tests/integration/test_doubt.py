@@ -1,17 +1,23 @@
 """Whose mail is in doubt where the relay did not say the same of all recipients, and what becomes of a doubt."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import orjson
 import pytest
 
 from mailer.jobs import RecipientStatus, Status
+from mailer.relays import paused
+from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
 from tests.integration.conftest import Run
 from tests.integration.two_relays import Relayed, named, relayed, set_up
-from tests.support.smtp import DROP, ScriptedRelay, scripted_relay
+from tests.support.smtp import DROP, HANG, ScriptedRelay, scripted_relay
+from tests.support.waiting import until
+from worker.delivery import deliver
 
 TO_ONE = {"to": ["ada@example.com"], "subject": "Hello", "text": "Hi\n"}
 TO_TWO = {**TO_ONE, "to": ["ada@example.com", "bob@example.com"]}
@@ -82,9 +88,9 @@ async def test_once_nobody_is_in_doubt_any_more_the_others_may_have_another_rela
     world = await new_world("resend", first, second)
     job_id = await world.run.submit(TO_TWO)
     view = await world.run.once(job_id)
-    assert (statuses(view), view.job.stays_at) == ([RecipientStatus.PENDING, DEFERRED], "first")
+    assert statuses(view) == [RecipientStatus.PENDING, DEFERRED]
     view = await world.run.once(job_id)
-    assert (view.job.status, statuses(view), view.job.stays_at) == (Status.DEFERRED, [SENT, DEFERRED], None)
+    assert (view.job.status, statuses(view)) == (Status.DEFERRED, [SENT, DEFERRED])
     first.script["MAIL"] = ["451 4.3.0 Later"]
     view = await world.run.once(job_id)
     assert (view.job.status, statuses(view), view.job.partial) == (Status.SENT, [SENT, SENT], False)
@@ -105,3 +111,80 @@ async def test_a_refusal_by_the_second_copy_is_each_recipients_own(new_world: Ne
     await world.run.once(job_id)
     view = await world.run.once(job_id)
     assert (view.job.status, statuses(view)) == (Status.UNKNOWN, [UNKNOWN, FAILED])
+
+
+async def test_one_who_was_only_put_off_does_not_wait_for_the_relay_that_another_is_bound_to(
+    new_world: NewWorld,
+) -> None:
+    """Ada's second copy does: her relay may have the first."""
+    first, second = ScriptedRelay({"RCPT bob@example.com": [BUSY], "DOT": [*LOST, "250 ok"]}), ScriptedRelay()
+    world = await new_world("resend", first, second)
+    job_id = await world.run.submit(TO_TWO)
+    await world.run.once(job_id)
+    await world.store.change("first", paused)
+    await world.board.look()
+    view = await world.run.once(job_id)
+    assert (view.job.status, statuses(view)) == (Status.DEFERRED, [RecipientStatus.PENDING, SENT])
+    waiting = await world.run.once(job_id)
+    assert (waiting.job.detail, waiting.job.attempts) == ("first: paused", 2)
+    assert (recipients(first), recipients(second)) == ([["ada@example.com"]], [["bob@example.com"]])
+
+
+@pytest.mark.parametrize("policy", ["hold", "accept"])
+async def test_a_greylist_is_waited_for_though_others_are_in_doubt(new_world: NewWorld, policy: str) -> None:
+    first = ScriptedRelay({"RCPT bob@example.com": ["450 4.7.1 Greylisted"], "DOT": [*LOST, "250 ok"]})
+    world = await new_world(policy, first)
+    view = await world.run.once(await world.run.submit(TO_TWO))
+    assert view.job.next_attempt_at is not None
+    assert view.job.next_attempt_at - view.attempts[-1].at >= 60_000
+    assert view.job.stays_at == "first"
+
+
+@pytest.mark.parametrize("policy", ["hold", "accept"])
+@pytest.mark.parametrize("stopped", [True, False], ids=["given back", "killed"])
+async def test_what_a_relay_took_in_a_run_that_came_to_nothing_is_no_doubt_later(
+    new_world: NewWorld, policy: str, stopped: bool
+) -> None:
+    """The first relay takes both, and then not the mail; the run ends while the second is asked. In the next run the
+    second has the mail for Bob only, and its answer is lost."""
+    first = ScriptedRelay(
+        {
+            "RCPT bob@example.com": ["250 ok", "451 4.3.0 Temporary local trouble"],
+            "DOT": ["451 4.3.0 Later", "451 4.3.0 Later"],
+            "DATA": ["354 go on", "what?"],
+        }
+    )
+    second = ScriptedRelay({"BANNER": [HANG, "220 ready"], "DOT": [*LOST]})
+    world = await new_world(policy, first, second)
+    job_id = await world.run.submit(TO_TWO)
+    lease = await world.run.claim(job_id)
+    assert lease is not None
+    running = asyncio.create_task(deliver(lease, world.run.deps))
+
+    async def is_asked() -> bool:
+        return second.connections > 0
+
+    await until(is_asked, what="the second relay asked")
+    running.cancel()
+    await asyncio.wait([running])
+    if stopped:
+        await lease.give_back()
+    else:
+        await world.run.redis.delete(keys.arq_in_progress(job_id))  # its lease is over
+    view = await world.run.once(job_id)
+    assert (recipients(first), recipients(second)) == ([], [["bob@example.com"]])
+    assert (view.job.status, view.job.crashes) == (Status.DEFERRED, 0)
+    assert statuses(view) == [RecipientStatus.PENDING, UNKNOWN if policy == "hold" else SENT]
+
+
+async def test_a_second_copy_that_release_0_2_had_promised_is_in_doubt_still(new_world: NewWorld) -> None:
+    """It wrote of a job, not of its recipients, that an answer was lost."""
+    first = ScriptedRelay({"DOT": [*LOST, "554 5.6.0 Duplicate message"]})
+    world = await new_world("resend", first)
+    job_id = await world.run.submit(TO_ONE)
+    await world.run.once(job_id)
+    written = orjson.loads(await world.run.redis.hget(keys.job(job_id), "recipients") or b"")
+    assert [item.pop("in_doubt") for item in written] == ["first"]
+    await world.run.redis.hset(keys.job(job_id), "recipients", orjson.dumps(written))
+    view = await world.run.once(job_id)
+    assert (view.job.status, statuses(view)) == (Status.UNKNOWN, [UNKNOWN])

@@ -448,3 +448,12 @@ async def test_a_mail_that_found_the_relay_shut_does_not_end_by_its_number_of_at
             assert waits(await sent(worker), "first: open (refused)")
             await half_opens(worker)
         assert (await sent(worker, job_id)).job.status is Status.SENT
+
+
+async def test_a_relay_that_took_somebody_was_of_use_whatever_its_quota_is_now(hire: Hire) -> None:
+    """Such an attempt counts."""
+    async with scripted_relay(ScriptedRelay({"RCPT bob@example.com": ["550 5.4.5 Daily sending quota"]})) as relay:
+        worker = await hire("anna", named("first", relay))
+        body = {**JOB, "to": ["ada@example.com", "bob@example.com"], "backoff": {"max_attempts": 1}}
+        view = await sent(worker, await worker.run.submit(body))
+        assert (view.job.status, view.job.partial, view.job.attempts) == (Status.SENT, True, 1)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,10 @@ async def make_world(redis: RedisClient, tmp_path: Path) -> AsyncIterator[Callab
 
 
 MakeWorld = Callable[..., Awaitable[World]]
+
+
+def bound_to(relay: str, *to: Address) -> Place:
+    return Place((relay,), {address.email: relay for address in to}, all_bound=True)
 
 
 def opened(now: int, left_ms: int) -> RelayState:
@@ -241,14 +245,38 @@ async def test_a_relay_that_refuses_while_that_is_written_down_has_not_got_the_m
 
 async def test_a_mail_stays_with_the_relay_it_is_bound_to(make_world: MakeWorld) -> None:
     world = await make_world(first={}, second=NOT_NOW, third={})
-    routed = await world.routed(place=Place("second", only=True))
+    place = bound_to("second", ADA)
+    routed = await world.routed(place=place)
     assert [tried.relay for tried in routed.tries] == ["second"]
     await world.pause("second")
-    waiting = await world.router.send(mail(), AUTHOR, world.journal, place=Place("second", only=True))
+    waiting = await world.router.send(mail(), AUTHOR, world.journal, place=place)
+    assert world.router.obstacle(place) == waiting
     assert isinstance(waiting, Waiting)
     assert waiting.detail == "second: paused"
-    routed = await world.routed(place=Place("one that is set up no more", only=True))
+    routed = await world.routed(place=bound_to("one that is set up no more", ADA))
     assert [tried.relay for tried in routed.tries] == ["first"]
+
+
+async def test_those_who_are_bound_to_no_relay_have_the_mail_from_any(make_world: MakeWorld) -> None:
+    world = await make_world(first={}, second={})
+    place = replace(bound_to("second", ADA), all_bound=False)
+    routed = await world.routed(ADA, BOB, place=place)
+    assert [tried.relay for tried in routed.tries] == ["second"], "all at once, where that is possible"
+    assert {email: result.status for email, result in routed.results.items()} == {ADA.email: SENT, BOB.email: SENT}
+    await world.pause("second")
+    routed = await world.routed(ADA, BOB, place=place)
+    assert [tried.relay for tried in routed.tries] == ["first"]
+    assert set(routed.results) == {BOB.email}
+    assert [mail.recipients for mail in world.relays["first"].received] == [[BOB.email]]
+
+
+async def test_what_its_relay_refuses_one_who_is_bound_to_it_others_may_have_from_the_next(
+    make_world: MakeWorld,
+) -> None:
+    world = await make_world(first={"RCPT": ["554 5.7.1 blocked using Spamhaus"] * 2}, second={})
+    routed = await world.routed(ADA, BOB, place=replace(bound_to("first", ADA), all_bound=False))
+    assert {email: result.status for email, result in routed.results.items()} == {ADA.email: FAILED, BOB.email: SENT}
+    assert [mail.recipients for mail in world.relays["second"].received] == [[BOB.email]]
 
 
 async def test_a_mail_that_no_relay_may_have_now_waits_for_the_first_that_may(make_world: MakeWorld) -> None:

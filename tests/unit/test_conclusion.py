@@ -202,10 +202,21 @@ def test_a_job_that_gives_up_says_which_limit_of_its_backoff_it_met(own, detail)
 def test_no_number_of_attempts_ends_a_job_that_no_relay_had_a_use_for(own):
     """The relays were shut for all mail: it waits for them as all the others do."""
     shut = replace(handed_over(D), all_shut=True)
-    about = replace(job(P, attempts=1), backoff=own)
-    assert ended(about, shut).status is Status.DEFERRED
-    assert ended(about, handed_over(D)).reason is Reason.GAVE_UP
+    about = replace(job(P), backoff=own)
+    ending = ended(about, shut)
+    assert (ending.status, ending.uncounted, last(ending).number) == (Status.DEFERRED, 1, 1)
+    assert ended(about, replace(shut, all_shut=False)).status is (
+        Status.FAILED if own.max_attempts else Status.DEFERRED
+    )
     assert ended(replace(about, due_at=NOW - 7_200_000), shut).reason is Reason.GAVE_UP, "time does"
+
+
+def test_attempts_that_do_not_count_take_none_away_from_those_that_do():
+    about = replace(job(P, attempts=3), uncounted=3, backoff=Backoff(max_attempts=3))
+    ending = ended(about, handed_over(D))
+    assert (ending.status, last(ending).number) == (Status.DEFERRED, 4)
+    assert ending.next_attempt_at == NOW + 22_500, "the first wait of its backoff"
+    assert ended(replace(about, attempts=5), handed_over(D)).reason is Reason.GAVE_UP
 
 
 def test_a_jobs_own_waits_are_kept():
@@ -281,10 +292,17 @@ def in_doubt(policy: UnknownPolicy, *journaled: tuple[RecipientStatus, Reply | N
     return Unknown(tried(Phase.DOT, CUT), tuple(replace(item, reply=reply) for item, (_, reply) in named), policy)
 
 
+def lost_again(policy: UnknownPolicy, *journaled: tuple[RecipientStatus, Reply | None]) -> Unknown:
+    """Those who were taken had been in doubt before."""
+    lost = in_doubt(policy, *journaled)
+    known = tuple(replace(item, in_doubt="relay") if item.was_taken else item for item in lost.recipients)
+    return replace(lost, recipients=known)
+
+
 def after(lost: int, **more) -> Job:
     """A job with so many answers lost already."""
     about = job(P, **more)
-    doubtful = tuple(replace(item, in_doubt=lost > 0) for item in about.recipients)
+    doubtful = tuple(replace(item, in_doubt="relay" if lost else None) for item in about.recipients)
     return replace(about, recipients=doubtful, unknown_outcomes=lost)
 
 
@@ -311,15 +329,14 @@ def test_a_mail_in_doubt_is_sent_once_more_after_a_minute():
 def test_the_second_copy_goes_to_the_relay_that_may_have_the_first():
     failed_over = tried(Phase.BANNER, Reply(421, "Closing"), "first") + tried(Phase.DOT, CUT, "second")
     ending = ended(after(0), replace(in_doubt(RESEND, ADA), tries=failed_over))
-    assert ending.stays_at == "second"
+    assert [item.in_doubt for item in ending.recipients] == ["second"]
     assert [item.outcome for item in ending.attempts] == ["failed_over", "unknown"]
 
 
 def test_a_second_copy_that_has_to_wait_still_goes_to_the_relay_that_may_have_the_first():
-    about = replace(after(1), stays_at="second")
-    for outcome in (second_copy(about, D), replace(second_copy(about, D), stays_at="first"), LOST):
-        assert ended(about, outcome).stays_at == "second"
-    assert ended(about, second_copy(about, D)).recipients[0].in_doubt
+    ending = ended(after(1), replace(second_copy(after(1), D), stays_at="first"))
+    assert ([item.in_doubt for item in ending.recipients], ending.stays_at) == (["relay"], "first")
+    assert ended(after(1), LOST).recipients is None, "what the record says of them stays"
 
 
 def test_a_source_in_trouble_leaves_a_job_at_the_relay_that_asked_for_patience():
@@ -329,7 +346,7 @@ def test_a_source_in_trouble_leaves_a_job_at_the_relay_that_asked_for_patience()
 
 
 def test_a_mail_in_doubt_twice_is_not_sent_a_third_time():
-    ending = ended(after(1), in_doubt(RESEND, ADA))
+    ending = ended(after(1), lost_again(RESEND, ADA))
     assert (ending.status, ending.next_attempt_at, ending.unknown_outcomes) == (Status.UNKNOWN, None, 2)
     assert statuses(ending) == (U,)
     assert "may have the mail" in ending.detail
@@ -397,8 +414,30 @@ def test_one_that_was_not_taken_is_tried_again_whatever_becomes_of_the_others(po
 
 
 def test_one_that_is_still_open_is_tried_again_where_the_second_copy_is_in_doubt_too():
-    ending = ended(replace(job(P, P), unknown_outcomes=1), in_doubt(RESEND, ADA, (D, BUSY)))
+    ending = ended(replace(job(P, P), unknown_outcomes=1), lost_again(RESEND, ADA, (D, BUSY)))
     assert (ending.status, statuses(ending), ending.unknown_outcomes) == (Status.DEFERRED, (U, D), 2)
+
+
+def test_each_recipient_may_have_a_second_copy_of_its_own():
+    """Ada had hers before Bob was taken for the first time."""
+    bobs = replace(in_doubt(RESEND, (S, TAKEN), ADA), tries=tried(Phase.DOT, CUT, "second"))
+    ending = ended(replace(job(S, P), unknown_outcomes=1), bobs)
+    assert (ending.status, statuses(ending), ending.unknown_outcomes) == (Status.DEFERRED, (S, P), 2)
+    assert [item.in_doubt for item in ending.recipients] == [None, "second"]
+
+
+def test_of_two_in_doubt_the_one_that_was_so_before_has_no_third_copy():
+    both = in_doubt(RESEND, ADA, ADA)
+    known = (replace(both.recipients[0], in_doubt="relay"), both.recipients[1])
+    ending = ended(replace(job(P, P), unknown_outcomes=1), replace(both, recipients=known))
+    assert (ending.status, statuses(ending)) == (Status.DEFERRED, (U, P))
+
+
+@pytest.mark.parametrize("policy", [HOLD, ACCEPT])
+def test_one_that_was_put_off_waits_as_it_would_without_the_doubt_of_others(policy):
+    lost = replace(in_doubt(policy, ADA, (D, BUSY)), at_least_s=1800, stays_at="relay")
+    ending = ended(job(P, P), lost)
+    assert (ending.status, ending.next_attempt_at, ending.stays_at) == (Status.DEFERRED, NOW + 1_800_000, "relay")
 
 
 @pytest.mark.parametrize(
@@ -433,10 +472,8 @@ def test_a_second_copy_that_is_taken_leaves_no_doubt():
 def test_each_recipient_has_a_doubt_of_its_own():
     """Ada's copy may have arrived; Bob was only put off."""
     first = ended(job(P, P), in_doubt(RESEND, ADA, (D, BUSY)))
-    assert [item.in_doubt for item in first.recipients] == [True, False]
-    about = replace(job(P, P), recipients=first.recipients, unknown_outcomes=1, stays_at="relay")
-    assert ended(about, second_copy(about, S, D)).stays_at is None, "Bob's mail may go anywhere"
-    assert ended(about, second_copy(about, D, D)).stays_at == "relay"
+    assert [item.in_doubt for item in first.recipients] == ["relay", None]
+    about = replace(job(P, P), recipients=first.recipients, unknown_outcomes=1)
     given_up = ended(replace(about, due_at=0), second_copy(about, D, D))
     assert (given_up.status, statuses(given_up)) == (Status.UNKNOWN, (U, F))
     assert statuses(ended(replace(about, due_at=0), second_copy(about, S, D))) == (S, F)

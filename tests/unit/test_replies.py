@@ -169,6 +169,9 @@ def test_every_row_is_of_use():
         (Phase.DOT, "550 5.7.1 Our system has detected that this message is from a low reputation", "blocklisted"),
         (Phase.RCPT, "550 5.1.1 <ada@example.com>: User unknown in virtual mailbox table", "recipient_refused"),
         (Phase.RCPT, "552 5.2.2 Mailbox full", "recipient_refused"),
+        (Phase.RCPT, "550 5.1.0 <a@example.com>: Sender address rejected", "sender_refused"),
+        (Phase.RCPT, "550 5.1.0 Authentication required", "relaying_denied"),
+        (Phase.RCPT, "421 4.2.1 Service not available, closing", "closing"),
         (Phase.DOT, "454 Throttling failure: Maximum sending rate exceeded.", "throttled"),
         (Phase.DOT, "454 Throttling failure: Daily message quota exceeded.", "quota_used_up"),
         (Phase.DOT, "550 5.4.5 Daily user sending limit exceeded.", "quota_used_up"),
@@ -293,3 +296,9 @@ def test_an_address_does_not_choose_what_becomes_of_others_mail(word: str, reply
     assert decide(Answer(Phase.RCPT, Kind.REPLY, reply_of(450, f"4.2.0 <{word}@mallory.example> later"))).row == (
         "recipient_not_now"
     )
+
+
+@pytest.mark.parametrize("said", ["x" * 64_000, "<" * 64_000, "x@" * 32_000, "x " * 32_000], ids=lambda said: said[:2])
+def test_a_relay_that_says_one_long_word_is_understood_at_once(said: str) -> None:
+    """Not within hours."""
+    assert decide(Answer(Phase.RCPT, Kind.REPLY, reply_of(550, said))).row == "recipient_refused"

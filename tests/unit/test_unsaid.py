@@ -30,6 +30,10 @@ def test_no_part_of_a_password_is_quoted(secret: str, broken) -> None:
     assert not any(secret[at : at + 6].lower() in said.lower() for at in range(len(secret) - 5))
 
 
+def test_letters_that_grow_in_lower_case_hide_nothing() -> None:
+    assert without_secrets("501 bad: Correct-horse-batt \u0130", USER, PASSWORD) == "501 bad: *** \u0130"
+
+
 @pytest.mark.parametrize("password", [None, "pw", PASSWORD])
 def test_other_words_stay(password: str | None) -> None:
     said = "5.7.8 Authentication credentials invalid: see https://help.example/?p=BadCredentials"

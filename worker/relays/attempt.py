@@ -59,10 +59,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The relay that is asked first. `only`: no other one is, for it may have the mail."""
+    """`first`: relays that are asked before the others. `bound`: those who must not have the mail from any other than
+    this one, which may have sent it already. `all_bound`: there is nobody else."""
 
-    relay: str | None = None
-    only: bool = False
+    first: tuple[str, ...] = ()
+    bound: Mapping[str, str] = field(default_factory=dict)
+    all_bound: bool = False
 
 
 ANYWHERE = Place()
@@ -86,6 +88,7 @@ class Attempt:
     envelope: Envelope
     _journal: Journal
     _relays: int
+    _bound: Mapping[str, str]
     results: dict[str, Result] = field(default_factory=dict)
     tries: list[Tried] = field(default_factory=list)
     obstacles: list[Waiting] = field(default_factory=list)
@@ -95,6 +98,13 @@ class Attempt:
     _greylisted_at: str | None = None
     _all_shut: bool = True
     _is_journaled: bool = False
+
+    def envelope_for(self, relay: str) -> Envelope | None:
+        """None where nobody is left whom this relay may have."""
+        allowed = tuple(item for item in self.envelope.recipients if self._bound.get(item.email, relay) == relay)
+        if len(allowed) == len(self.envelope.recipients):
+            return self.envelope
+        return replace(self.envelope, recipients=allowed) if allowed else None
 
     async def journal(self, relay: str, replies: Mapping[str, Reply]) -> None:
         """Those whom this relay took wait for its answer to the dot; the others have theirs."""
@@ -113,17 +123,20 @@ class Attempt:
         self.tries.append(Tried(said.phase, said.reply, relay, queue_id, found.timings, found.conversation, row))
         self.results |= {email: _result(answer) for email, answer in verdicts.answers.items()}
         refused = {email: decide(answer) for email, answer in verdicts.answers.items() if not answer.is_accepted}
-        self._all_shut &= bool(refused) and all(rule.then.effect in SHUTS for rule in refused.values())
+        is_shut = all(rule.then.effect in SHUTS for rule in refused.values())
+        self._all_shut &= verdicts.accepted is None and is_shut
         self.in_doubt = any(rule.then.fate is Fate.UNKNOWN for rule in refused.values())
-        could_go_on = [email for email, rule in refused.items() if rule.then.elsewhere]
+        could_go_on = [email for email, rule in refused.items() if rule.then.elsewhere and email not in self._bound]
         self._last = verdicts.answers
         self._may_take |= {email for email in could_go_on if refused[email].then.fate is Fate.DEFER}
         if any(rule.then.wait is Wait.GREYLIST for rule in refused.values()):
             self._greylisted_at = self._greylisted_at or relay
-        if not could_go_on or self.in_doubt or verdicts.accepted is not None:
+        left = tuple(
+            item for item in self.envelope.recipients if item.email in could_go_on or item.email not in verdicts.answers
+        )
+        if not left or self.in_doubt or verdicts.accepted is not None:
             return False
-        recipients = tuple(item for item in self.envelope.recipients if item.email in could_go_on)
-        self.envelope = replace(self.envelope, recipients=recipients)
+        self.envelope = replace(self.envelope, recipients=left)
         if self._is_journaled:
             await self._journal.refused()
             self._is_journaled = False
@@ -141,7 +154,7 @@ class Attempt:
         result = _result(answer)
         if result.status is not RecipientStatus.FAILED or not decide(answer).then.elsewhere:
             return result
-        is_open = tried < self._relays or email in self._may_take
+        is_open = email not in self._bound and (tried < self._relays or email in self._may_take)
         return replace(result, status=RecipientStatus.DEFERRED) if is_open else result
 
 

@@ -56,15 +56,12 @@ class Rule:
     text: re.Pattern[str] | None = None
     reused: bool = False
 
-    def fits(self, answer: Answer) -> bool:
+    def fits(self, answer: Answer, said: str) -> bool:
         if answer.phase not in self.phases or answer.kind not in self.kinds or (self.reused and not answer.reused):
             return False
         if self.codes and not str(answer.reply.code or "").startswith(self.codes):
             return False
-        if self.text is None:
-            return True
-        said = f"{answer.reply.enhanced or '-'} {texts.without_addresses(answer.reply.text)}"
-        return self.text.search(said) is not None
+        return self.text is None or self.text.search(said) is not None
 
 
 def _defer(wait: Wait = Wait.BACKOFF, *, afresh: bool = False) -> Action:
@@ -123,7 +120,7 @@ RULES: tuple[Rule, ...] = (
     Rule("recipient_refused", _RCPT, _REPLY, _FAIL, ("5",), texts.NO_SUCH_RECIPIENT),
     # The recipient has enough of mail, or the relay of us
     Rule("mailbox_full", _RCPT, _REPLY, _defer(Wait.SLOW), ("4",), texts.MAILBOX_FULL),
-    Rule("recipient_not_now", _RCPT, _REPLY, _defer(), ("4",), texts.MAILBOX_BUSY),
+    Rule("recipient_not_now", _RCPT, _REPLY, _defer(), ("450", "451", "452"), texts.MAILBOX_BUSY),
     Rule("quota_used_up", _RCPT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA_AT_RECIPIENT),
     Rule("quota_used_up", _MAIL | _CONTENT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA),
     Rule("throttled", _MAILING, _REPLY, _next(pace=Pace.HALVE), ("4",), texts.THROTTLED),
@@ -160,8 +157,9 @@ RULES: tuple[Rule, ...] = (
 
 def decide(answer: Answer) -> Rule:
     """What follows from an answer that is not an acceptance."""
+    said = f"{answer.reply.enhanced or '-'} {texts.without_addresses(answer.reply.text)}"
     for rule in RULES:
-        if rule.fits(answer):
+        if rule.fits(answer, said):
             return rule
     raise AssertionError(f"no rule for {answer.kind} at {answer.phase}")  # a test asks for every pair there can be
 

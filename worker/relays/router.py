@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -79,13 +79,15 @@ class Router:
         allowed = self._allowed(place, author)
         if not allowed:
             return self._nobody_for(author)
-        attempt = Attempt(envelope, journal, len(allowed))
+        attempt = Attempt(envelope, journal, len(allowed), self._binding(place))
         for pool in allowed:
+            if (part := attempt.envelope_for(pool.relay.name)) is None:
+                continue
             if (obstacle := await self._obstacle(pool)) is not None:
                 attempt.obstacles.append(obstacle)
                 continue
             try:
-                found = await self._try(pool, attempt, critical=critical)
+                found = await self._try(pool, attempt, part, critical=critical)
             except Busy as busy:
                 attempt.obstacles.append(Waiting(f"{pool.relay.name}: {busy}", busy.wait_s))
                 if busy.elsewhere:
@@ -103,10 +105,17 @@ class Router:
         return Waiting(f"No relay is set up to send for {sender}.", NOBODY_LOOK_AGAIN_S)
 
     def _allowed(self, place: Place, author: Address | None) -> Sequence[Pool]:
-        """In the order in which they are asked. A relay that is set up no more binds nobody."""
-        known = [pool for pool in self._pools if pool.relay.name == place.relay]
-        others = [] if known and place.only else [pool for pool in self._pools if pool not in known]
-        return [pool for pool in (*known, *others) if author is None or pool.relay.allows(author)]
+        """In the order in which they are asked."""
+        first = [pool for name in place.first for pool in self._pools if pool.relay.name == name]
+        bound = self._binding(place)
+        is_free = not place.all_bound or len(bound) < len(place.bound)
+        others = [pool for pool in self._pools if pool not in first and (is_free or pool.relay.name in bound.values())]
+        return [pool for pool in (*first, *others) if author is None or pool.relay.allows(author)]
+
+    def _binding(self, place: Place) -> Mapping[str, str]:
+        """A relay that is set up no more binds nobody."""
+        names = {pool.relay.name for pool in self._pools}
+        return {email: name for email, name in place.bound.items() if name in names}
 
     async def _obstacle(self, pool: Pool) -> Waiting | None:
         name = pool.relay.name
@@ -117,12 +126,12 @@ class Router:
             standing = self._board.standing(name)
         return None if isinstance(standing, Usable) else _waiting(pool, standing)
 
-    async def _try(self, pool: Pool, attempt: Attempt, *, critical: bool) -> Try:
+    async def _try(self, pool: Pool, attempt: Attempt, envelope: Envelope, *, critical: bool) -> Try:
         relay, was_usable = pool.relay, isinstance(self._board.standing(pool.relay.name), Usable)
         let_in = partial(self._raise_unless_usable if was_usable else self._raise_if_paused, pool)
         try:
             found = await pool.send(
-                attempt.envelope,
+                envelope,
                 lambda replies: attempt.journal(relay.name, replies),
                 critical=critical,
                 let_in=let_in,

@@ -7,7 +7,8 @@ def _words(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-_ADDRESS = re.compile(r"<[^<>]*>|[^\s<>]*@[^\s<>]*")
+_ADDRESS = re.compile(r"<[^<>]*>|(?<![^\s<>])[^\s<>]*@[^\s<>]*")
+"""Looked for from the beginning of each word only: a word may be 64 KB long."""
 
 
 def without_addresses(text: str) -> str:
@@ -26,7 +27,7 @@ QUOTA_AT_RECIPIENT = _words(
     r"|\bmessaging limits\b|\bcredits exceeded\b|exceeded the max .{0,30}\bper (hour|day)\b"
 )
 """A recipient has daily limits too, which say nothing of the relay's."""
-NO_SUCH_RECIPIENT = _words(r"\A5\.1\.(0|1|2|3|4|6|10)\b|\A5\.2\.[12]\b")
+NO_SUCH_RECIPIENT = _words(r"\A5\.1\.(1|2|3|4|6|10)\b|\A5\.2\.[12]\b")
 MAILBOX_BUSY = _words(r"\A4\.2\.1\b")
 MAILBOX_FULL = _words(r"\b[45]\.2\.2\b|mailbox (is )?full|over ?quota|quota exceeded|insufficient (mailbox )?storage")
 THROTTLED = _words(

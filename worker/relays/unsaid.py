@@ -13,14 +13,19 @@ def without_secrets(text: str, username: str | None, password: str | None) -> st
     encoded = [base64.b64encode(said.encode()).decode() for said in (f"\0{username}\0{password}", password)]
     for whole in (*encoded, password):
         text = text.replace(whole, "***")
-    parts = {part for form in (*encoded, password) for part in _parts(form.lower())}
-    lower = text.lower()
+    parts = {part for form in (*encoded, password) for part in _parts(_lower(form))}
+    lower = _lower(text)
     struck = [False] * len(text)
-    for start in range(len(lower) - SHORTEST_PART + 1 if len(lower) == len(text) else 0):
+    for start in range(len(lower) - SHORTEST_PART + 1):
         if lower[start : start + SHORTEST_PART] in parts:
             struck[start : start + SHORTEST_PART] = [True] * SHORTEST_PART
     kept = "".join("\0" if out else char for char, out in zip(text, struck, strict=True))
     return "***".join(part for part in _runs(kept))
+
+
+def _lower(text: str) -> str:
+    """As long as the text."""
+    return "".join(char.lower() if len(char.lower()) == 1 else char for char in text)
 
 
 def _parts(form: str) -> set[str]:
