@@ -36,7 +36,7 @@ MS = st.integers(0, 2**53)
 ADDRESSES = st.builds(Address, TEXT, MAYBE)
 REPLIES = st.builds(Reply, st.none() | st.integers(200, 599), TEXT, MAYBE)
 RECIPIENTS = st.builds(
-    Recipient, ADDRESSES, st.sampled_from(Field), st.sampled_from(RecipientStatus), st.none() | REPLIES
+    Recipient, ADDRESSES, st.sampled_from(Field), st.sampled_from(RecipientStatus), st.none() | REPLIES, MAYBE
 )
 RECIPIENT_LISTS = st.lists(RECIPIENTS, max_size=3).map(tuple)
 JSON = st.recursive(
