@@ -145,18 +145,18 @@ def _unknown(
         expires_at=job.expires_at,
         now=timing.ended_at,
     )
-    resends = outcome.policy is UnknownPolicy.RESEND and isinstance(decision, Again)
-    assumed = outcome.policy is UnknownPolicy.ACCEPT
+    again_at = decision.at if outcome.policy is UnknownPolicy.RESEND and isinstance(decision, Again) else None
+    assumed, resends = outcome.policy is UnknownPolicy.ACCEPT, again_at is not None
     known = tuple(_after_loss(item, last.relay, resends=resends, assumed=assumed) for item in outcome.recipients)
-    if isinstance(decision, Again) and any(_is_new(item) for item in outcome.recipients) and resends:
+    if again_at is not None and any(_is_new(item) for item in outcome.recipients):
         attempts = _attempts(job, timing, outcome.tries, "unknown")
         return Ending(
             Status.DEFERRED,
             timing.ended_at,
-            (*attempts[:-1], replace(attempts[-1], next_attempt_at=decision.at)),
+            (*attempts[:-1], replace(attempts[-1], next_attempt_at=again_at)),
             recipients=known,
             unknown_outcomes=number,
-            next_attempt_at=decision.at,
+            next_attempt_at=again_at,
             stays_at=outcome.stays_at,
         )
     settled = HandedOver(outcome.tries, known, outcome.at_least_s, outcome.stays_at)

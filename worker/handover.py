@@ -37,8 +37,9 @@ def place_of(job: Job) -> Place:
     the first that are asked."""
     still = [item for item in job.recipients or () if item.status in OPEN_RECIPIENT]
     bound = {item.address.email: item.in_doubt for item in still if item.in_doubt is not None}
-    first = dict.fromkeys((*bound.values(), *((job.stays_at,) if job.stays_at else ())))
-    return Place(tuple(first), bound, all_bound=bool(still) and len(bound) == len(still))
+    all_bound = bool(still) and len(bound) == len(still)
+    preferred = (job.stays_at,) if job.stays_at and not all_bound else ()
+    return Place(tuple(dict.fromkeys((*bound.values(), *preferred))), bound, all_bound)
 
 
 async def hand_over(job: Job, mail: Mail, deps: Deps, clock: Clock, journal: Journal) -> HandedOver | Unknown | Waiting:
