@@ -8,7 +8,7 @@ from mailer.catalogue import TemplateLibrary
 from mailer.jobs import Job, NewJob, Status
 from mailer.settings import MailerSettings
 from service import bodies, mapping
-from service.schemas import JobSubmission
+from service.submissions import JobSubmission
 from worker.clock import Clock
 from worker.delivery import attempt
 from worker.journal import NoJournal

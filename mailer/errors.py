@@ -16,6 +16,8 @@
     └── Refused                 a request that is not accepted; carries its HTTP status, code and fields
         ├── InvalidRequest      400 and its like: the request as such
         ├── TemplateUnavailable 503: the template is there, but its folder is broken
+        ├── NotAllowedInStatus  409: a control that the job's status does not allow
+        ├── ContentGone         410: a job that cannot be sent again
         └── InvalidSubmission   422: a field of a job or an event
             ├── VariableMissing
             ├── UnknownTemplate
@@ -138,6 +140,27 @@ class TemplateUnavailable(Refused):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "template_broken"
     title = "The template is broken"
+
+
+class NotAllowedInStatus(Refused):
+    """The job's status does not allow it."""
+
+    status = HTTPStatus.CONFLICT
+    code = "not_allowed_in_status"
+    title = "The job's status does not allow it"
+
+    def __init__(self, message: str, job_status: str) -> None:
+        super().__init__(message)
+        self.job_status = job_status
+        """As the API shows it."""
+
+
+class ContentGone(Refused):
+    """The content of this job is no longer kept, so it cannot be sent again. Post a new one."""
+
+    status = HTTPStatus.GONE
+    code = "content_expired"
+    title = "The job's content is no longer kept"
 
 
 class InvalidSubmission(Refused):

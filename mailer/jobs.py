@@ -34,22 +34,25 @@ class Status(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
 
 
 OPEN = frozenset({Status.PENDING, Status.DEFERRED})
 """A worker will go on with the job: it has a place in a queue. `unknown` has none, and is not final either."""
-FINAL = frozenset({Status.SENT, Status.FAILED, Status.SKIPPED, Status.EXPIRED})
+FINAL = frozenset({Status.SENT, Status.FAILED, Status.SKIPPED, Status.EXPIRED, Status.CANCELLED})
 
 MOVES: dict[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.DEFERRED, Status.UNKNOWN, *FINAL}),
-    Status.DEFERRED: frozenset({Status.DEFERRED, Status.UNKNOWN, *FINAL}),
+    Status.PENDING: frozenset({Status.DEFERRED, Status.UNKNOWN, *FINAL}) - {Status.CANCELLED},
+    Status.DEFERRED: frozenset({Status.DEFERRED, Status.UNKNOWN, *FINAL}) - {Status.CANCELLED},
     Status.UNKNOWN: frozenset({Status.SENT}),  # the answer that was thought lost came after all
     Status.SENT: frozenset(),
     Status.FAILED: frozenset(),
     Status.SKIPPED: frozenset(),
     Status.EXPIRED: frozenset(),
+    Status.CANCELLED: frozenset(),
 }
-"""From each status to those it may become. mailer/store/lua/finish.lua enforces it in one place."""
+"""From each status to those that a run may make of it: enforced in mailer/store/lua/finish.lua. What a person may make
+of it is in service/controls.py."""
 
 
 class Reason(StrEnum):
@@ -61,6 +64,7 @@ class Reason(StrEnum):
     INVALID_RECIPIENT = "invalid_recipient"  # what a source gave is no address
     GAVE_UP = "gave_up"  # its time for trying, or the number of its attempts, is over
     NO_USABLE_RELAY = "no_usable_relay"  # that time ended while it waited for a relay
+    RESOLVED = "resolved"  # a person said so, of a job that was in doubt
     POISON = "poison"  # the worker died each time that it ran the job
     INTERNAL = "internal"  # a defect of Postroom: the log has the traceback
 
@@ -87,6 +91,7 @@ class RecipientStatus(StrEnum):
     UNKNOWN = "unknown"
     SENT = "sent"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 OPEN_RECIPIENT = frozenset({RecipientStatus.PENDING, RecipientStatus.DEFERRED})
@@ -267,7 +272,8 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job about to be accepted. Times are relative: the queue server's clock makes them absolute."""
+    """A job about to be accepted. Lengths of time become times by the queue server's clock; `send_at` and `expires_at`
+    (ms), where they are given, take their place."""
 
     id: str
     payload: Payload
@@ -277,7 +283,9 @@ class NewJob:
     event: Event | None = None
     recipients: tuple[Recipient, ...] | None = None
     delay_ms: int = 0
+    send_at: int | None = None
     expires_in_ms: int | None = None
+    expires_at: int | None = None
     backoff: Backoff | None = None
     unknown_policy: UnknownPolicy | None = None
 

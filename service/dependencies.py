@@ -4,15 +4,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
 from typing import Annotated, TypedDict, cast
 
 import structlog
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Path, Request
 
 from mailer.catalogue import TemplateLibrary
+from mailer.errors import InvalidRequest
 from mailer.settings import MailerSettings
 from mailer.store.connection import connect
-from mailer.store.jobs import JobStore
+from mailer.store.controls import ControlStore
+from mailer.store.jobs import JobStore, JobView
 from mailer.store.mailbox import MailboxStore
 from mailer.store.relays import RelayStore
 from mailer.store.watch import ServerWatch
@@ -25,6 +28,7 @@ class State(TypedDict):
     """The lifespan's state: Starlette puts it into every request."""
 
     jobs: JobStore
+    controls: ControlStore
     mailbox: MailboxStore
     relays: RelayStore
     templates: TemplateLibrary
@@ -49,6 +53,7 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
             try:
                 yield State(
                     jobs=jobs,
+                    controls=ControlStore(redis, settings.retention, settings.durable),
                     mailbox=MailboxStore(redis),
                     relays=RelayStore(redis),
                     templates=templates,
@@ -75,6 +80,10 @@ def _jobs(request: Request) -> JobStore:
     return cast("JobStore", request.state.jobs)
 
 
+def _controls(request: Request) -> ControlStore:
+    return cast("ControlStore", request.state.controls)
+
+
 def _mailbox(request: Request) -> MailboxStore:
     return cast("MailboxStore", request.state.mailbox)
 
@@ -97,8 +106,22 @@ def _owner(request: Request) -> str:
 
 IntakeDep = Annotated[Intake, Depends(_intake)]
 JobsDep = Annotated[JobStore, Depends(_jobs)]
+ControlsDep = Annotated[ControlStore, Depends(_controls)]
 MailboxDep = Annotated[MailboxStore, Depends(_mailbox)]
 RelaysDep = Annotated[RelayStore, Depends(_relays)]
 TemplatesDep = Annotated[TemplateLibrary, Depends(_templates)]
 WatchDep = Annotated[ServerWatch, Depends(_watch)]
 OwnerDep = Annotated[str, Depends(_owner)]
+JobId = Annotated[str, Path(max_length=64)]
+
+
+async def view_of(jobs: JobStore, job_id: str) -> JobView:
+    view = await jobs.view(job_id)
+    if view is None:
+        raise not_found(job_id)
+    return view
+
+
+def not_found(job_id: str) -> InvalidRequest:
+    detail = f"No job has the id {job_id[:64]!r}."
+    return InvalidRequest("not_found", "There is no such job", detail, status=HTTPStatus.NOT_FOUND)

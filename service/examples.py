@@ -19,6 +19,15 @@ SUBMIT: dict[str, Any] = {
             "data": {"id": 42, "reset_url": "https://app.example.com/reset/3f9a"},
         },
     },
+    "scheduled": {
+        "summary": "Not before nine, and not after noon",
+        "value": {
+            "template": "receipt",
+            "data": {"id": 1042},
+            "send_at": "2035-06-01T09:00:00+02:00",
+            "expires_at": "2035-06-01T12:00:00+02:00",
+        },
+    },
     "backoff": {
         "summary": "With waits of its own between the attempts",
         "value": {"template": "receipt", "data": {"id": 1042}, "backoff": ["30s", "2m", "10m"]},
@@ -33,6 +42,18 @@ SUBMIT: dict[str, Any] = {
         },
     },
 }
+
+BODIES: dict[str, dict[str, Any]] = {
+    "Resolution": {
+        "sent": {"summary": "The recipient has it", "value": {"as": "sent"}},
+        "retry": {"summary": "One more copy, at once", "value": {"as": "retry"}},
+    },
+    "Rescheduling": {
+        "later": {"summary": "At another time", "value": {"send_at": "2035-06-01T09:00:00+02:00"}},
+        "stream": {"summary": "In another stream", "value": {"stream": "critical"}},
+    },
+}
+"""By the model of the body."""
 
 _JOB_ID = "b9892a383be24e9eafd8cb5a52726247"
 _MAIL_ID = "a4eb0955cd5a49378a23b64cf95fee98"
@@ -87,6 +108,14 @@ _DEFERRED: dict[str, Any] = {
     "attempt_count": 1,
     "attempts": [_ATTEMPT],
     "links": {"self": f"/jobs/{_JOB_ID}", "attempts": f"/jobs/{_JOB_ID}/attempts"},
+}
+
+_CANCELLED: dict[str, Any] = {
+    **_DEFERRED,
+    "status": "cancelled",
+    "next_attempt_at": None,
+    "finished_at": "2026-11-23T12:36:08.310Z",
+    "recipients": [{**_ADA, "field": "to", "status": "cancelled", "reply": _REPLY}],
 }
 
 _ATTEMPTS: dict[str, Any] = {
@@ -176,6 +205,10 @@ _OPEN: dict[str, Any] = {
 ANSWERS: dict[str, dict[str, Any]] = {
     "submit": {"event": _ACCEPTED},
     "getJob": {"deferred": _DEFERRED},
+    "cancelJob": {"cancelled": _CANCELLED},
+    "retryJob": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},
+    "resolveJob": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},
+    "rescheduleJob": {"deferred": _DEFERRED},
     "listAttempts": {"deferred": _ATTEMPTS},
     "listRelays": {"open": {"data": [_OPEN]}},
     "pauseRelay": {"paused": {**_RELAY, "paused_at": "2026-11-23T12:36:08.310Z"}},

@@ -23,7 +23,8 @@ from mailer.errors import (
 from mailer.jobs import NewJob
 from mailer.store.jobs import EnqueueRequest, Idempotency, JobStore, Verdict
 from service import bodies, mapping
-from service.schemas import EventSubmission, JobSubmission
+from service.moments import check_moments
+from service.submissions import EventSubmission, JobSubmission
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
@@ -48,6 +49,7 @@ class Intake:
     templates: TemplateLibrary
     default_from: Address | None
     monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
 
     async def accept(self, body: dict[str, Any], owner: str, idempotency_key: str | None = None) -> Acceptance:
         """Accept a job or an event. A Refused leaves nothing behind; QueueUnavailable means: send it again."""
@@ -61,7 +63,7 @@ class Intake:
             if earlier is None:
                 raise
             return Acceptance(earlier, replayed=True)
-        answer = orjson.dumps(_answer(answer_id, jobs))
+        answer = orjson.dumps(_answer(answer_id, jobs, self._now_ms()))
         idempotency = Idempotency(owner, key, fingerprint, answer) if key else None
         result = await self.store.enqueue(EnqueueRequest(jobs, idempotency))
         if result.verdict is Verdict.REUSED:
@@ -86,8 +88,13 @@ class Intake:
             submission = bodies.validate(EventSubmission, body)
             event, jobs = mapping.jobs_from(submission, catalogue, self.default_from)
             return event.id, jobs
-        job = mapping.job_from(bodies.validate(JobSubmission, body), catalogue, self.default_from)
+        wanted = bodies.validate(JobSubmission, body)
+        check_moments(wanted, self._now_ms())
+        job = mapping.job_from(wanted, catalogue, self.default_from)
         return job.id, (job,)
+
+    def _now_ms(self) -> int:
+        return int(self.wall() * 1000)
 
 
 def _event_key(body: dict[str, Any]) -> str | None:
@@ -112,18 +119,22 @@ def _checked_key(key: str) -> str:
     return key
 
 
-def _answer(answer_id: str, jobs: tuple[NewJob, ...]) -> dict[str, Any]:
+def _answer(answer_id: str, jobs: tuple[NewJob, ...], now_ms: int) -> dict[str, Any]:
+    statuses = ["scheduled" if _is_scheduled(job, now_ms) else "queued" for job in jobs]
     items = [
         {
             "id": job.id,
             "template": job.template,
-            "status": "scheduled" if job.delay_ms else "queued",
+            "status": status,
             "recipients": None
             if job.recipients is None
             else [{"email": item.address.email, "name": item.address.name} for item in job.recipients],
             "links": {"self": f"/jobs/{job.id}"},
         }
-        for job in jobs
+        for job, status in zip(jobs, statuses, strict=True)
     ]
-    status = "scheduled" if all(job.delay_ms for job in jobs) else "queued"
-    return {"id": answer_id, "status": status, "jobs": items}
+    return {"id": answer_id, "status": "queued" if "queued" in statuses else "scheduled", "jobs": items}
+
+
+def _is_scheduled(job: NewJob, now_ms: int) -> bool:
+    return job.delay_ms > 0 if job.send_at is None else job.send_at > now_ms

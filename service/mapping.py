@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mailer.addresses import Address
@@ -12,8 +13,9 @@ from mailer.fields import check_data
 from mailer.jobs import Event, Field, NewJob, Payload, Recipient, distinct
 from mailer.rendering import recipient_variables, render_recipients, render_subject
 from mailer.templates import Template
-from service.schemas import EventSubmission, JobSubmission
+from service.submissions import EventSubmission, JobSubmission
 
+WISHES = ("stream", "send_at", "expires_at", "backoff", "unknown_policy")
 CONTROL = frozenset(map(chr, (*range(32), *range(127, 160), 0x2028, 0x2029)))
 
 
@@ -30,7 +32,7 @@ def job_from(submission: JobSubmission, catalogue: Catalogue, default_from: Addr
         raise _no_recipients()
     if own is None and not (template.to or template.cc or template.bcc):
         raise InvalidSubmission.at("/to", f"The template {template.name} names no recipients: give `to`")
-    return _templated_job(template, submission.data, event=None, own=own, submission=submission)
+    return _as_wished(_templated_job(template, submission.data, event=None, own=own, submission=submission), submission)
 
 
 def jobs_from(
@@ -70,7 +72,13 @@ def _inline_job(submission: JobSubmission, default_from: Address | None) -> NewJ
         reply_to=tuple(submission.reply_to),
         headers=tuple(submission.headers.items()),
     )
-    return NewJob(id=new_id(), payload=payload, recipients=recipients, backoff=submission.backoff)
+    return _as_wished(NewJob(id=new_id(), payload=payload, recipients=recipients), submission)
+
+
+def _as_wished(job: NewJob, submission: JobSubmission) -> NewJob:
+    """What a job says of its own way takes the place of its template's."""
+    wishes = {name: getattr(submission, name) for name in WISHES}
+    return replace(job, **{name: wish for name, wish in wishes.items() if wish is not None})
 
 
 def _templated_job(
@@ -84,7 +92,6 @@ def _templated_job(
     data = check_data(template.name, template.fields, frozenset(template.sources), given, strict=event is None)
     variables = {**data, "event": event} if event else data
     recipients = own if own is not None else _known_recipients(template, variables)
-    own_backoff = submission.backoff if submission else None
     _check_subject(template, variables)
     return NewJob(
         id=new_id(),
@@ -101,7 +108,7 @@ def _templated_job(
         recipients=recipients,
         delay_ms=template.manifest.delay,
         expires_in_ms=template.manifest.expires_after,
-        backoff=own_backoff if own_backoff is not None else template.manifest.backoff,
+        backoff=template.manifest.backoff,
         unknown_policy=template.manifest.unknown_policy,
     )
 

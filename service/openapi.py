@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from service import examples
 from service.problems import MEDIA_TYPE
-from service.schemas import EventSubmission, JobSubmission, Problem
+from service.schemas import Problem
+from service.submissions import EventSubmission, JobSubmission, Rescheduling, Resolution
 
 DESCRIPTION = """
 Post a job, or just the event that happened. The answer comes in milliseconds; a worker fetches the data the mail needs,
@@ -26,12 +29,25 @@ SUBMIT_BODY: dict[str, Any] = {
     },
 }
 
+READ_RAW = (JobSubmission, EventSubmission, Resolution, Rescheduling)
+"""No signature mentions them, because bodies are read as raw bytes."""
+
+
+def body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The `requestBody` of an operation that reads one of READ_RAW."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    named = examples.BODIES[model.__name__]
+    return {"required": True, "content": {"application/json": {"schema": schema, "examples": named}}}
+
+
 _PROBLEMS = {
     400: "`malformed_json`, `naive_datetime`, `idempotency_key_invalid`",
     401: "`missing_key`, `invalid_key`",
     403: "`host_not_allowed`, `origin_not_allowed` (only without authentication)",
     500: "`internal_error`",
     404: "`not_found`, `no_mail_yet`",
+    409: "`not_allowed_in_status`, with the status as `job_status`",
+    410: "`content_expired`",
     413: "`payload_too_large`",
     415: "`unsupported_media_type`",
     422: "`validation_failed`, `template_variable_missing`, `unknown_template`, `unknown_event`, `header_injection`, "
@@ -66,9 +82,8 @@ def complete(schema: dict[str, Any]) -> None:
 
 
 def component_schemas() -> dict[str, Any]:
-    """Schemas that no signature mentions, because bodies are read as raw bytes."""
     schemas: dict[str, Any] = {}
-    for model in (JobSubmission, EventSubmission, Problem):
+    for model in (*READ_RAW, Problem):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="validation")
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema

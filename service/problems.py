@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mailer.errors import FieldError, QueueUnavailable, RecordTooNew, Refused
+from mailer.errors import FieldError, NotAllowedInStatus, QueueUnavailable, RecordTooNew, Refused
 
 log = structlog.get_logger()
 
@@ -33,6 +33,7 @@ def problem(
     *,
     errors: tuple[FieldError, ...] = (),
     headers: dict[str, str] | None = None,
+    **extensions: str,
 ) -> Response:
     body = {
         "type": f"urn:postroom:problem:{code}",
@@ -43,13 +44,16 @@ def problem(
         "code": code,
         "request_id": request.scope.get("state", {}).get("request_id"),
         "errors": errors,
+        **extensions,
     }
     return Response(orjson.dumps(body), status_code=status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def refused(request: Request, error: Refused) -> Response:
     retry = {"Retry-After": str(RETRY_AFTER_S)} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return problem(request, error.status, error.code, error.title, str(error), errors=error.errors, headers=retry)
+    more = {"job_status": error.job_status} if isinstance(error, NotAllowedInStatus) else {}
+    said = str(error)
+    return problem(request, error.status, error.code, error.title, said, errors=error.errors, headers=retry, **more)
 
 
 def queue_unavailable(request: Request, error: QueueUnavailable) -> Response:

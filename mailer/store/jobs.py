@@ -145,12 +145,18 @@ def _encode(request: EnqueueRequest) -> _Encoded:
     return _Encoded(tuple(names), tuple(args))
 
 
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
 def _job_arguments(job: NewJob, now_ms: int) -> list[str | bytes | int]:
     record = records.new_record(job)
     return [
         job.id,
         str(job.delay_ms),
-        str(job.expires_in_ms) if job.expires_in_ms is not None else "",
+        _text(job.send_at),
+        _text(job.expires_in_ms),
+        _text(job.expires_at),
         records.encode_payload(job.payload),
         queue.blob(job.id, now_ms),
         str(2 * len(record)),

@@ -2,10 +2,10 @@
 
 | key | type | TTL | written by | read by |
 |---|---|---|---|---|
-| postroom:job:{id} | hash | none until it rests, then retention | enqueue, claim, journal, unjournal, finish, release | API, worker |
-| postroom:payload:{id} | string (JSON) | as the record, but shorter | enqueue, finish | claim |
-| postroom:frozen:{id} | string (JSON): what was fetched for a mail past its journal | as the payload; gone once sent | journal, finish | claim |
-| postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish | API |
+| postroom:job:{id} | hash | none until it rests, then retention | enqueue, claim, journal, unjournal, finish, release, control | API, worker |
+| postroom:payload:{id} | string (JSON) | as the record, but shorter | enqueue, finish, control | claim |
+| postroom:frozen:{id} | string (JSON): what was fetched for a mail past its journal | as the payload; gone once sent | journal, finish, control | claim |
+| postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish, control | API |
 | postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue | enqueue, API |
 | postroom:claimed:{worker} | hash: number of its last claim, and what that took | ten leases | claim | claim, whose reply was lost |
 | postroom:quarantine | string: the worker that takes care of quarantined jobs | the lease | claim, beat | claim, beat |
@@ -22,10 +22,10 @@
 | postroom:mailbox:counter | string (integer) | none: one key | capture | capture, API |
 | postroom:mailbox:message:{id} | hash | removed with its id | capture | API |
 | postroom:mailbox:arrivals | channel | | capture | API |
-| arq:queue, arq:queue:critical, arq:queue:bulk | sorted set of job ids by due time, ms; while a job runs, by the end of its lease | members leave when the job rests | enqueue, claim, beat, journal, unjournal, finish, release, reconcile | claim, reconcile |
-| arq:queue:quarantine | as above: jobs whose worker died twice | as above | claim, beat, journal, unjournal, finish, release | claim, reconcile |
-| arq:job:{id} | string: arq's job blob | none: arq's 24 h would lose mail; removed when the job rests | enqueue, finish, release, reconcile | claim |
-| arq:in-progress:{id} | string: the run that holds the lease | the lease | claim, beat, journal, unjournal, finish, release | claim, beat, release, API |
+| arq:queue, arq:queue:critical, arq:queue:bulk | sorted set of job ids by due time, ms; while a job runs, by the end of its lease | members leave when the job rests | enqueue, claim, beat, journal, unjournal, finish, release, reconcile, control | claim, reconcile |
+| arq:queue:quarantine | as above: jobs whose worker died twice | as above | claim, beat, journal, unjournal, finish, release, control | claim, reconcile |
+| arq:job:{id} | string: arq's job blob | none: arq's 24 h would lose mail; removed when the job rests | enqueue, finish, release, reconcile, control | claim |
+| arq:in-progress:{id} | string: the run that holds the lease | the lease | claim, beat, journal, unjournal, finish, release, control | claim, beat, release, API |
 | arq:queue:health-check | string | seconds | beat | arq --check, dev mode |
 """
 # ruff: noqa: E501 - rows of a table cannot be folded

@@ -3,18 +3,15 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
-from mailer.errors import InvalidRequest
-from mailer.store.jobs import JobStore, JobView
 from service.bodies import read_json
-from service.dependencies import IntakeDep, JobsDep, OwnerDep
+from service.dependencies import IntakeDep, JobId, JobsDep, OwnerDep, view_of
 from service.openapi import SUBMIT_BODY, problems
 from service.schemas import Accepted, Attempts, JobOut
 from service.views import show_attempts, show_job
 
 router = APIRouter(tags=["jobs"])
-JobId = Annotated[str, Path(max_length=64)]
 
 
 @router.post(
@@ -61,7 +58,7 @@ async def submit(
 )
 async def get_job(jobs: JobsDep, job_id: JobId) -> JobOut:
     """A job as it stands: its status, each recipient's outcome, and the attempts made."""
-    return show_job(await _view(jobs, job_id))
+    return show_job(await view_of(jobs, job_id))
 
 
 @router.get(
@@ -71,13 +68,4 @@ async def get_job(jobs: JobsDep, job_id: JobId) -> JobOut:
 )
 async def list_attempts(jobs: JobsDep, job_id: JobId) -> Attempts:
     """Each attempt with the SMTP conversation, how long each part took, and what the relay calls the mail."""
-    return show_attempts((await _view(jobs, job_id)).attempts)
-
-
-async def _view(jobs: JobStore, job_id: str) -> JobView:
-    view = await jobs.view(job_id)
-    if view is None:
-        raise InvalidRequest(
-            "not_found", "There is no such job", f"No job has the id {job_id[:64]!r}.", status=HTTPStatus.NOT_FOUND
-        )
-    return view
+    return show_attempts((await view_of(jobs, job_id)).attempts)

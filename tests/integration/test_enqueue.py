@@ -161,6 +161,26 @@ async def test_a_delayed_job_is_due_later_by_the_servers_clock(store: JobStore, 
     assert await redis.zscore("arq:queue", "a" * 32) == view.job.due_at
 
 
+async def test_a_job_with_a_time_of_its_own_is_due_then_whatever_its_template_would_have(
+    store: JobStore, redis: RedisClient
+) -> None:
+    seconds, _ = await redis.time()
+    at = (seconds + 3600) * 1000
+    await store.enqueue(EnqueueRequest((new_job(delay_ms=60_000, send_at=at, expires_in_ms=5000),)))
+    view = await store.view("a" * 32)
+    assert view is not None
+    assert (view.status, view.job.due_at, view.job.expires_at) == ("scheduled", at, at + 5000)
+    assert await redis.zscore("arq:queue", "a" * 32) == at
+
+
+async def test_a_time_that_has_just_passed_is_now(store: JobStore) -> None:
+    await store.enqueue(EnqueueRequest((new_job(send_at=1000, expires_at=9_999_999_999_999),)))
+    view = await store.view("a" * 32)
+    assert view is not None
+    assert (view.status, view.job.due_at) == ("queued", view.job.created_at)
+    assert view.job.expires_at == 9_999_999_999_999
+
+
 async def test_a_server_without_memory_accepts_nothing_of_a_job(store: JobStore, redis: RedisClient) -> None:
     await redis.config_set("maxmemory", 1)
     try:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from mailer.errors import HeaderInjection, InvalidRequest, InvalidSubmission, Refused
 from service.bodies import pointer, read_json, validate
-from service.schemas import EventSubmission, JobSubmission
+from service.submissions import EventSubmission, JobSubmission
 
 
 def request(body: bytes, content_type: str | None = "application/json") -> Request:

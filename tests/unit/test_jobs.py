@@ -26,7 +26,7 @@ def test_a_final_status_has_no_way_out(status):
 
 @pytest.mark.parametrize("status", sorted(OPEN))
 def test_a_job_in_a_queue_can_still_reach_every_end(status):
-    assert reachable(status) >= FINAL | {Status.UNKNOWN}
+    assert reachable(status) >= FINAL - {Status.CANCELLED} | {Status.UNKNOWN}
 
 
 def test_a_job_in_doubt_is_never_taken_up_again_by_itself():
@@ -39,13 +39,14 @@ def test_a_status_is_open_in_doubt_or_final():
     assert not OPEN & FINAL
 
 
-def test_nothing_comes_back_to_pending_and_every_status_can_be_reached():
+def test_no_run_makes_a_job_pending_again_and_every_status_but_a_persons_can_be_reached():
     assert not any(Status.PENDING in to for to in MOVES.values())
-    assert reachable(Status.PENDING) == set(Status) - {Status.PENDING}
+    by_a_person = {Status.CANCELLED}
+    assert reachable(Status.PENDING) == set(Status) - {Status.PENDING} - by_a_person
 
 
-def test_a_recipient_is_open_until_a_relay_has_decided_or_may_have():
-    decided = {RecipientStatus.SENT, RecipientStatus.FAILED, RecipientStatus.UNKNOWN}
+def test_a_recipient_is_open_until_a_relay_or_a_person_has_decided_or_it_may_have_the_mail():
+    decided = {RecipientStatus.SENT, RecipientStatus.FAILED, RecipientStatus.UNKNOWN, RecipientStatus.CANCELLED}
     assert set(RecipientStatus) - OPEN_RECIPIENT == decided
 
 

@@ -9,10 +9,10 @@ import pytest
 from mailer.addresses import Address
 from mailer.catalogue import Catalogue, load_catalogue
 from mailer.errors import HeaderInjection, InvalidSubmission, Refused, UnknownEvent, UnknownTemplate, VariableMissing
-from mailer.jobs import Backoff, Field, NewJob, Recipient, Stream
+from mailer.jobs import Backoff, Field, NewJob, Recipient, Stream, UnknownPolicy
 from service.bodies import validate
 from service.mapping import job_from, jobs_from
-from service.schemas import EventSubmission, JobSubmission
+from service.submissions import EventSubmission, JobSubmission
 
 FROM = Address("hello@postroom.example", "Postroom")
 ADA = {"email": "ada@example.com", "name": "Ada", "dashboard_url": "https://app.example.com"}
@@ -232,6 +232,19 @@ def test_an_event_becomes_a_job_for_each_template_that_answers_it(own):
     assert [new.payload.data for new in jobs] == [{"email": "a@b.example"}, {"email": "a@b.example", "name": "A"}]
     assert (jobs[1].delay_ms, jobs[1].expires_in_ms, jobs[1].stream) == (600_000, 3_600_000, Stream.BULK)
     assert [new.backoff for new in jobs] == [None, Backoff(delays_s=(30, 120))]
+
+
+def test_what_a_job_says_of_its_way_takes_the_place_of_what_its_template_says(own):
+    data = {"email": "a@b.example", "name": "A"}
+    plain = job({"template": "named", "data": data}, own)
+    assert (plain.stream, plain.delay_ms, plain.send_at, plain.expires_at) == (Stream.BULK, 600_000, None, None)
+    own_way = {"stream": "critical", "send_at": "2030-01-01T00:00:00Z", "expires_at": "2030-01-02T00:00:00Z"}
+    new = job({"template": "named", "data": data, "unknown_policy": "hold", **own_way}, own)
+    assert (new.stream, new.send_at, new.expires_at) == (Stream.CRITICAL, 1_893_456_000_000, 1_893_542_400_000)
+    assert (new.unknown_policy, new.backoff) == (UnknownPolicy.HOLD, plain.backoff)
+    inline = job({"to": ["a@b.example"], "subject": "s", "text": "t", "unknown_policy": "accept", **own_way})
+    assert (inline.stream, inline.send_at, inline.expires_at) == (new.stream, new.send_at, new.expires_at)
+    assert inline.unknown_policy is UnknownPolicy.ACCEPT
 
 
 def test_an_event_is_accepted_as_a_whole_or_not_at_all(own):

@@ -11,7 +11,7 @@ from mailer.errors import InvalidSubmission, TemplateError
 from mailer.jobs import Backoff
 from mailer.manifest import parse_manifest
 from service.bodies import validate
-from service.schemas import EventSubmission, JobSubmission
+from service.submissions import EventSubmission, JobSubmission
 
 DAY_S = 86_400
 

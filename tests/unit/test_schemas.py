@@ -5,7 +5,7 @@ import pytest
 from mailer.addresses import Address
 from mailer.errors import HeaderInjection, InvalidRequest, InvalidSubmission, Refused
 from service.bodies import validate
-from service.schemas import EventSubmission, JobSubmission
+from service.submissions import EventSubmission, JobSubmission
 
 ADA = "ada@example.com"
 TEMPLATED = {"template": "welcome"}
@@ -85,7 +85,7 @@ def test_braces_in_a_refused_value_do_no_harm():
         ({**INLINE, "data": {"a": 1}}, "data is for templates"),
         ({**TEMPLATED, "cc": ADA}, "cc and bcc need to"),
         ({**TEMPLATED, "bcc": [ADA]}, "cc and bcc need to"),
-        ({**TEMPLATED, "stream": "bulk"}, "/stream: there is no such field here"),
+        ({**TEMPLATED, "priority": 1}, "/priority: there is no such field here"),
         ({"event": "x"}, "/event: there is no such field here"),
         ({**TEMPLATED, "to": [ADA] * 51}, "at most 50"),
         ({**TEMPLATED, "to": [ADA] * 30, "cc": [ADA] * 20, "bcc": ADA}, "may have 50 addresses together"),

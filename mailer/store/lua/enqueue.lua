@@ -5,8 +5,9 @@
 --       for each of its jobs: record, payload, arq's job blob, queue
 -- ARGV  wake channel, how long an idempotency key is kept (ms), number of requests;
 --       for each request: "1" if it has an idempotency key else "0", fingerprint, answer, number of jobs;
---       for each job: id, delay (ms), time to expiry from its due time (ms) or "", payload, blob,
---       number of record strings that follow, record (field, value, ...)
+--       for each job: id, delay (ms), time before which it is not sent (ms) or "" where the delay says that, time to
+--       expiry from its due time (ms) or "", time at which it expires (ms) or "", payload, blob, number of record
+--       strings that follow, record (field, value, ...)
 -- Returns for each request {"accepted"}, {"replayed", answer} or {"reused"}.
 --
 -- A repeated call (its reply was lost) finds its own job ids and changes nothing. Without `allow-oom`, a server out of
@@ -40,7 +41,8 @@ for r = 1, requests do
         require_type(request.idempotency, 'hash')
     end
     for j = 1, count do
-        local job = {id = arg(), delay = tonumber(arg()), expires_in = tonumber(arg())}
+        local job = {id = arg(), delay = tonumber(arg()), send_at = tonumber(arg())}
+        job.expires_in, job.expires_at = tonumber(arg()), tonumber(arg())
         job.payload_value, job.blob_value = arg(), arg()
         local strings = tonumber(arg())
         job.fields = {}
@@ -55,9 +57,10 @@ end
 
 local function write(job)
     if redis.call('EXISTS', job.record) == 1 then return end
-    local due = now + job.delay
+    local due = math.max(now, job.send_at or now + job.delay)
     redis.call('HSET', job.record, 'created_at', now, 'due_at', due, unpack(job.fields))
-    if job.expires_in then redis.call('HSET', job.record, 'expires_at', due + job.expires_in) end
+    local expires_at = job.expires_at or (job.expires_in and due + job.expires_in)
+    if expires_at then redis.call('HSET', job.record, 'expires_at', expires_at) end
     redis.call('SET', job.payload, job.payload_value)
     redis.call('SET', job.blob, job.blob_value)
     redis.call('ZADD', job.queue, due, job.id)
