@@ -23,12 +23,14 @@
             ├── UnknownTemplate
             ├── UnknownEvent
             ├── HeaderInjection
-            └── IdempotencyKeyReused
+            ├── IdempotencyKeyReused
+            └── BatchRefused
 
 Foreign exceptions (redis, httpx, jinja2, aiosmtplib) stop at the module that owns the library and become one of these,
 or a value.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -209,3 +211,22 @@ class IdempotencyKeyReused(InvalidSubmission):
 
     code = "idempotency_key_reused"
     title = "The idempotency key was used with another body"
+
+
+class BatchRefused(InvalidSubmission):
+    """One of the jobs is not valid, so none was accepted."""
+
+    code = "batch_refused"
+    title = "A job of the batch is not valid, so none was accepted"
+
+    @classmethod
+    def of(cls, refusals: Mapping[int, Refused]) -> "BatchRefused":
+        """What is wrong with each, by its index."""
+        errors = [error for index, refusal in refusals.items() for error in within(index, refusal)]
+        return cls("; ".join(f"{error.pointer}: {error.detail}" for error in errors), tuple(errors))
+
+
+def within(index: int, refusal: Refused) -> tuple[FieldError, ...]:
+    """The fields in the wrong, as they stand in the batch; the item as such where it is no field's."""
+    fields = refusal.errors or (FieldError("", refusal.code, str(refusal)),)
+    return tuple(FieldError(f"/jobs/{index}{error.pointer}", error.code, error.detail) for error in fields)

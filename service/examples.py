@@ -44,6 +44,17 @@ SUBMIT: dict[str, Any] = {
 }
 
 BODIES: dict[str, dict[str, Any]] = {
+    "Batch": {
+        "two": {
+            "summary": "Two jobs, each with a key of its own",
+            "value": {
+                "jobs": [
+                    {"template": "receipt", "data": {"id": 1042}, "idempotency_key": "receipt-1042"},
+                    {"template": "receipt", "data": {"id": 1043}, "idempotency_key": "receipt-1043"},
+                ]
+            },
+        }
+    },
     "Resolution": {
         "sent": {"summary": "The recipient has it", "value": {"as": "sent"}},
         "retry": {"summary": "One more copy, at once", "value": {"as": "retry"}},
@@ -108,6 +119,32 @@ _DEFERRED: dict[str, Any] = {
     "attempt_count": 1,
     "attempts": [_ATTEMPT],
     "links": {"self": f"/jobs/{_JOB_ID}", "attempts": f"/jobs/{_JOB_ID}/attempts"},
+}
+
+_BATCH: dict[str, Any] = {
+    "accepted": 1,
+    "rejected": 1,
+    "results": [
+        {"index": 0, "id": _JOB_ID, "status": "queued", "replayed": False, "problem": None},
+        {
+            "index": 1,
+            "id": None,
+            "status": None,
+            "replayed": False,
+            "problem": {
+                "code": "unknown_template",
+                "title": "There is no such template",
+                "detail": "There is none",
+                "errors": [
+                    {
+                        "pointer": "/jobs/1/template",
+                        "code": "unknown_template",
+                        "detail": "There is none",
+                    }
+                ],
+            },
+        },
+    ],
 }
 
 _CANCELLED: dict[str, Any] = {
@@ -205,6 +242,7 @@ _OPEN: dict[str, Any] = {
 ANSWERS: dict[str, dict[str, Any]] = {
     "submit": {"event": _ACCEPTED},
     "getJob": {"deferred": _DEFERRED},
+    "submitBatch": {"one_refused": _BATCH},
     "cancelJob": {"cancelled": _CANCELLED},
     "retryJob": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},
     "resolveJob": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import orjson
 from mailer.addresses import Address
 from mailer.catalogue import TemplateLibrary
 from mailer.errors import (
+    BatchRefused,
     IdempotencyKeyReused,
     InvalidRequest,
     QueueUnavailable,
@@ -21,11 +22,12 @@ from mailer.errors import (
     UnknownTemplate,
 )
 from mailer.jobs import NewJob
-from mailer.store.jobs import EnqueueRequest, Idempotency, JobStore, Verdict
+from mailer.store.jobs import EnqueueRequest, EnqueueResult, Idempotency, JobStore, Verdict
 from service import bodies, mapping
 from service.moments import check_moments
 from service.submissions import EventSubmission, JobSubmission
 
+REUSED = "This idempotency key came with another body within the last 24 hours."
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
@@ -44,6 +46,29 @@ class Acceptance:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """A request among others."""
+
+    body: dict[str, Any]
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: EnqueueRequest
+    answer: bytes
+
+    def accepted(self, result: EnqueueResult) -> Acceptance:
+        """Raises IdempotencyKeyReused."""
+        if result.verdict is Verdict.REUSED:
+            raise IdempotencyKeyReused(REUSED)
+        if result.verdict is Verdict.REPLAYED and result.answer is not None:
+            # The same ids come back when only the reply to our own call was lost: that is no replay.
+            return Acceptance(result.answer, replayed=result.answer != self.answer)
+        return Acceptance(self.answer, replayed=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Intake:
     store: JobStore
     templates: TemplateLibrary
@@ -53,6 +78,32 @@ class Intake:
 
     async def accept(self, body: dict[str, Any], owner: str, idempotency_key: str | None = None) -> Acceptance:
         """Accept a job or an event. A Refused leaves nothing behind; QueueUnavailable means: send it again."""
+        asked = await self._asked(body, owner, idempotency_key)
+        return asked if isinstance(asked, Acceptance) else asked.accepted(await self.store.enqueue(asked.request))
+
+    async def accept_together(self, items: Sequence[Item], owner: str) -> list[Acceptance]:
+        """Accept all of them or none. Raises BatchRefused with what is wrong with each, and QueueUnavailable."""
+        asked: list[Acceptance | _Asked] = []
+        refusals: dict[int, Refused] = {}
+        for index, item in enumerate(items):
+            try:
+                asked.append(await self._asked(item.body, owner, item.idempotency_key))
+            except Refused as refusal:
+                refusals[index] = refusal
+        if refusals:
+            raise BatchRefused.of(refusals)
+        new = {index: found for index, found in enumerate(asked) if isinstance(found, _Asked)}
+        results = await self.store.enqueue_together([found.request for found in new.values()]) if new else []
+        known = dict(zip(new, results, strict=True))
+        if reused := [index for index, result in known.items() if result.verdict is Verdict.REUSED]:
+            raise BatchRefused.of({index: IdempotencyKeyReused(REUSED) for index in reused})
+        return [
+            found if isinstance(found, Acceptance) else found.accepted(known[index])
+            for index, found in enumerate(asked)
+        ]
+
+    async def _asked(self, body: dict[str, Any], owner: str, idempotency_key: str | None) -> "Acceptance | _Asked":
+        """What is asked of the store; or what was answered before to a request that would be refused by now."""
         key = _hashed(f"key {_checked_key(idempotency_key)}") if idempotency_key is not None else _event_key(body)
         fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest() if key else ""
         try:
@@ -65,13 +116,7 @@ class Intake:
             return Acceptance(earlier, replayed=True)
         answer = orjson.dumps(_answer(answer_id, jobs, self._now_ms()))
         idempotency = Idempotency(owner, key, fingerprint, answer) if key else None
-        result = await self.store.enqueue(EnqueueRequest(jobs, idempotency))
-        if result.verdict is Verdict.REUSED:
-            raise IdempotencyKeyReused("This idempotency key came with another body within the last 24 hours.")
-        if result.verdict is Verdict.REPLAYED and result.answer is not None:
-            # The same ids come back when only the reply to our own call was lost: that is no replay.
-            return Acceptance(result.answer, replayed=result.answer != answer)
-        return Acceptance(answer, replayed=False)
+        return _Asked(EnqueueRequest(jobs, idempotency), answer)
 
     async def _earlier(self, owner: str, key: str, fingerprint: str, refusal: Refused) -> bytes | None:
         try:

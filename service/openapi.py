@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from service import examples
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
-from service.submissions import EventSubmission, JobSubmission, Rescheduling, Resolution
+from service.submissions import Batch, EventSubmission, JobSubmission, Rescheduling, Resolution
 
 DESCRIPTION = """
 Post a job, or just the event that happened. The answer comes in milliseconds; a worker fetches the data the mail needs,
@@ -29,7 +29,7 @@ SUBMIT_BODY: dict[str, Any] = {
     },
 }
 
-READ_RAW = (JobSubmission, EventSubmission, Resolution, Rescheduling)
+READ_RAW = (JobSubmission, EventSubmission, Batch, Resolution, Rescheduling)
 """No signature mentions them, because bodies are read as raw bytes."""
 
 
@@ -51,7 +51,7 @@ _PROBLEMS = {
     413: "`payload_too_large`",
     415: "`unsupported_media_type`",
     422: "`validation_failed`, `template_variable_missing`, `unknown_template`, `unknown_event`, `header_injection`, "
-    "`idempotency_key_reused`",
+    "`idempotency_key_reused`, `batch_refused`",
     503: "`queue_unavailable`, `template_broken` (both with Retry-After), `record_too_new`",
 }
 

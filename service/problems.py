@@ -16,6 +16,15 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+QUEUE_UNAVAILABLE = (
+    "queue_unavailable",
+    "The queue server does not answer",
+    (
+        "The request was not accepted, or it is not known that it was. Send it again in a moment; with an "
+        "Idempotency-Key it cannot become two jobs."
+    ),
+)
+"""Code, title and detail."""
 _FRAMEWORK_CODES = {
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
@@ -61,10 +70,7 @@ def queue_unavailable(request: Request, error: QueueUnavailable) -> Response:
     return problem(
         request,
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "queue_unavailable",
-        "The queue server does not answer",
-        "The request was not accepted, or it is not known that it was. Send it again in a moment; with an "
-        "Idempotency-Key it cannot become two jobs.",
+        *QUEUE_UNAVAILABLE,
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
 

@@ -137,3 +137,26 @@ class Problem(BaseModel):
     code: str
     request_id: str | None
     errors: list[ProblemField]
+
+
+class ItemProblem(BaseModel):
+    code: str
+    title: str
+    detail: str
+    errors: list[ProblemField] = Field(description="`pointer`: into the batch, /jobs/3/to.")
+
+
+class BatchItem(BaseModel):
+    """An item in the order of the batch: accepted, or not."""
+
+    index: int
+    id: str | None = Field(None, description="The job's id; for an event, the event's.")
+    status: str | None = None
+    replayed: bool = Field(False, description="It was accepted before: an earlier answer.")
+    problem: ItemProblem | None = None
+
+
+class BatchAnswer(BaseModel):
+    accepted: int
+    rejected: int
+    results: list[BatchItem]

@@ -16,6 +16,9 @@ from mailer.rendering import MAX_RECIPIENTS
 
 MAX_CONTENT_CHARS = 2_000_000
 MAX_HEADERS = 50
+MOST_IN_BATCH = 1000
+MOST_TOGETHER = 100
+"""In a strict batch: they are one call to the queue server."""
 
 
 def _header_error(error: HeaderError) -> Exception:
@@ -186,6 +189,12 @@ class Rescheduling(_Body):
         if self.send_at is None and self.stream is None:
             raise ValueError("give send_at or stream")
         return self
+
+
+class Batch(_Body):
+    """Each item is what POST /jobs takes, with an `idempotency_key` of its own where it has one."""
+
+    jobs: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_IN_BATCH)
 
 
 class EventSubmission(_Body):

@@ -24,6 +24,7 @@ class Verdict(StrEnum):
     ACCEPTED = "accepted"
     REPLAYED = "replayed"
     REUSED = "reused"
+    WITHHELD = "withheld"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,15 @@ class JobStore:
         """Accept a request: all of its jobs or none. Those that come together share a round trip, never a verdict."""
         return await self._requests.ask(_encode(request))
 
-    async def _enqueue_all(self, requests: Sequence[_Encoded]) -> list[EnqueueResult]:
+    async def enqueue_together(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueResult]:
+        """Accept all of these requests; or none of them, where the idempotency key of one is REUSED: the others are
+        WITHHELD."""
+        return await self._enqueue_all([_encode(request) for request in requests], together=True)
+
+    async def _enqueue_all(self, requests: Sequence[_Encoded], *, together: bool = False) -> list[EnqueueResult]:
         names = [name for request in requests for name in request.names]
-        args = [keys.WAKE, IDEMPOTENCY_KEPT_MS, len(requests), *(arg for request in requests for arg in request.args)]
+        args: list[str | bytes | int] = [keys.WAKE, IDEMPOTENCY_KEPT_MS, int(together), len(requests)]
+        args += [arg for request in requests for arg in request.args]
         replies = await self._enqueue(names, args)
         return [
             EnqueueResult(Verdict(reply[0].decode()), reply[1] if len(reply) > 1 else None)

@@ -1,14 +1,16 @@
-"""POST /jobs, GET /jobs/{id} and its attempts."""
+"""POST /jobs and /jobs/batch, GET /jobs/{id} and its attempts."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from service.bodies import read_json
+from service.batch import accept_each, accept_together, items_of
+from service.bodies import read_json, validate
 from service.dependencies import IntakeDep, JobId, JobsDep, OwnerDep, view_of
-from service.openapi import SUBMIT_BODY, problems
-from service.schemas import Accepted, Attempts, JobOut
+from service.openapi import SUBMIT_BODY, body_of, problems
+from service.schemas import Accepted, Attempts, BatchAnswer, JobOut
+from service.submissions import Batch
 from service.views import show_attempts, show_job
 
 router = APIRouter(tags=["jobs"])
@@ -49,6 +51,31 @@ async def submit(
     if acceptance.replayed:
         headers["Idempotency-Replayed"] = "true"
     return Response(acceptance.answer, HTTPStatus.ACCEPTED, headers, "application/json")
+
+
+@router.post(
+    "/jobs/batch",
+    operation_id="submitBatch",
+    status_code=HTTPStatus.ACCEPTED,
+    openapi_extra={"requestBody": body_of(Batch)},
+    responses=problems(400, 401, 413, 415, 422, 503),
+)
+async def submit_batch(
+    request: Request,
+    intake: IntakeDep,
+    owner: OwnerDep,
+    mode: Annotated[
+        Literal["permissive", "strict"],
+        Query(description="`strict`: all of them or none, and 100 at the most. Else each for itself."),
+    ] = "permissive",
+) -> BatchAnswer:
+    """Submit up to 1,000 jobs or events, each with an `idempotency_key` of its own where it has one.
+
+    What is wrong with one of them stands in its result, and the others are accepted. Sent again with the same keys,
+    only what was not accepted before is new.
+    """
+    items = items_of(validate(Batch, await read_json(request)))
+    return await (accept_together if mode == "strict" else accept_each)(intake, items, owner)
 
 
 @router.get(

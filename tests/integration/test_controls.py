@@ -11,7 +11,8 @@ from mailer import queue
 from mailer.jobs import Stream
 from mailer.store import keys
 from mailer.store.connection import RedisClient
-from tests.integration.conftest import Run
+from mailer.store.reconciling import Reconciler
+from tests.integration.conftest import QUEUES, Run
 from tests.support.smtp import DROP, ScriptedRelay
 from tests.support.waiting import until
 from worker.delivery import deliver
@@ -219,3 +220,12 @@ async def test_a_worker_that_has_a_job_that_is_cancelled_goes_on_with_the_others
 
     await until(at_rest, what="cancelled")
     assert ((await run.once(second)).status, len(relay.received)) == ("sent", 1)
+
+
+async def test_a_cancelled_job_is_left_alone_by_whoever_looks_for_lost_ones(
+    api: httpx.AsyncClient, run: Run, redis: RedisClient
+) -> None:
+    job_id = await run.submit(JOB)
+    await shown(await api.post(f"/jobs/{job_id}/cancel"))
+    assert await Reconciler(redis).step("anna") == ()
+    assert [await redis.zscore(name, job_id) for name in QUEUES] == [None] * len(QUEUES)

@@ -56,7 +56,7 @@ async def test_a_worker_that_is_idle_is_woken(workers: Workers, reconciler: Reco
         assert await listener.get_message(ignore_subscribe_messages=True, timeout=5) is not None
 
 
-@pytest.mark.parametrize("status", sorted({*FINAL, Status.UNKNOWN}))
+@pytest.mark.parametrize("status", sorted({*FINAL, Status.UNKNOWN} - {Status.CANCELLED}))
 async def test_what_rests_is_left_alone(workers: Workers, reconciler: Reconciler, status: Status) -> None:
     await workers.accept("a")
     await workers.finish(await workers.hold("anna", "a"), status)

@@ -1,14 +1,14 @@
 #!lua
--- Accepts requests. Each request is all or none, and gets a verdict of its own.
+-- Accepts requests. Each request is all or none, and gets a verdict of its own; or none of them, where one is refused.
 --
 -- KEYS  for each request: its idempotency key where it has one;
 --       for each of its jobs: record, payload, arq's job blob, queue
--- ARGV  wake channel, how long an idempotency key is kept (ms), number of requests;
+-- ARGV  wake channel, how long an idempotency key is kept (ms), "1" for all requests or none else "0", number of requests;
 --       for each request: "1" if it has an idempotency key else "0", fingerprint, answer, number of jobs;
 --       for each job: id, delay (ms), time before which it is not sent (ms) or "" where the delay says that, time to
 --       expiry from its due time (ms) or "", time at which it expires (ms) or "", payload, blob, number of record
 --       strings that follow, record (field, value, ...)
--- Returns for each request {"accepted"}, {"replayed", answer} or {"reused"}.
+-- Returns for each request {"accepted"}, {"replayed", answer}, {"reused"}, or {"withheld"} for another's sake.
 --
 -- A repeated call (its reply was lost) finds its own job ids and changes nothing. Without `allow-oom`, a server out of
 -- memory refuses the script as a whole, before its first write.
@@ -20,7 +20,7 @@ local k, a = 1, 1
 local function key() k = k + 1; return KEYS[k - 1] end
 local function arg() a = a + 1; return ARGV[a - 1] end
 
-local wake, kept_ms, requests = arg(), arg(), tonumber(arg())
+local wake, kept_ms, together, requests = arg(), arg(), arg() == '1', tonumber(arg())
 
 local function require_type(name, wanted)
     local found = redis.call('TYPE', name)['ok']
@@ -67,6 +67,23 @@ local function write(job)
 end
 
 local verdicts, accepted = {}, false
+
+local function is_reused(request)
+    local known = request.idempotency and redis.call('HGET', request.idempotency, 'fingerprint')
+    return known and known ~= request.fingerprint
+end
+
+if together then
+    local any = false
+    for r, request in ipairs(plan) do
+        local reused = is_reused(request)
+        any = any or reused
+        verdicts[r] = {reused and 'reused' or 'withheld'}
+    end
+    if any then return verdicts end
+    verdicts = {}
+end
+
 for r, request in ipairs(plan) do
     local known = request.idempotency and redis.call('HMGET', request.idempotency, 'fingerprint', 'answer')
     if known and known[1] then
