@@ -9,7 +9,7 @@ from mailer.store.jobs import shown_status
 from service.submissions import ResolveAs
 
 AT_REST = {"next_attempt_at": "", "stays_at": ""}
-ANEW = {"finished_at": "", "reason": "", "detail": "", "partial": "0", "next_attempt_at": "", "stays_at": ""}
+ANEW = AT_REST | {"finished_at": "", "reason": "", "detail": "", "partial": "0", "crashes": "0", "blamed": ""}
 RETRIED = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
 
 

@@ -20,6 +20,7 @@ def report_of(settings: Settings, observed: Observed) -> Report:
     report.count("faults", _counted(observed.faults))
     report.count("the relays' moods", _counted(observed.moods))
     report.count("posts", f"{observed.posts}, with those that had to be repeated")
+    report.count("controls", _counted(observed.controls))
     report.lines += judge(observed.evidence).lines
     report.count("mails by relay", _counted(observed.mails))
     report.count("fail-overs", f"{observed.fail_overs.total()}: {_counted(observed.fail_overs)}")

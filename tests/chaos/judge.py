@@ -104,7 +104,7 @@ def _statuses(report: Report, evidence: Evidence, known: Mapping[str, Job]) -> N
         "sent, assumed" if job.assumed and job.status is Status.SENT else str(job.status) for job in known.values()
     )
     report.count("accepted", len(evidence.accepted))
-    for name in ("sent", "sent, assumed", "unknown", "failed"):
+    for name in ("sent", "sent, assumed", "unknown", "cancelled", "failed"):
         report.count(name, found.pop(name, 0))
     for name in sorted(found):
         report.count(name, found[name])
@@ -160,9 +160,10 @@ def _at_two_relays(copies: Sequence[Copy]) -> list[str]:
 def _denied(known: Mapping[str, Job], copies: Copies) -> Iterator[str]:
     for job in known.values():
         if not job.unknown_outcomes:
-            for address in _addresses(job, RecipientStatus.FAILED):
-                if copies.get((job.id, address)):
-                    yield f"{job.id} failed for {address}, who got it"
+            for status in (RecipientStatus.FAILED, RecipientStatus.CANCELLED):
+                for address in _addresses(job, status):
+                    if copies.get((job.id, address)):
+                        yield f"{job.id} is {status} for {address}, who got it"
 
 
 def _failed(jobs: Iterable[Job]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from random import Random
 
 import httpx
 
+from tests.chaos.controlling import People
 from tests.chaos.mails import Post
 
 AT_ONCE = 24
@@ -28,6 +29,7 @@ class Application:
         self._random = random
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._client = httpx.AsyncClient(trust_env=False, timeout=10, limits=httpx.Limits(max_connections=AT_ONCE))
+        self.people = People(self._client, urls, random)
 
     async def end(self) -> None:
         await self._client.aclose()
@@ -55,6 +57,7 @@ class Application:
                 again = await self._until_accepted(post, key, first + 1)
                 if again != job_id:
                     self.surprises.append(f"one key became two jobs, {job_id} and {again}")
+            await self.people.look_at(job_id)
 
     async def _until_accepted(self, post: Post, key: str, api: int) -> str | None:
         loop = asyncio.get_running_loop()

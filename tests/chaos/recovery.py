@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mailer import queue
 from mailer.errors import QueueUnavailable
-from mailer.jobs import CRASHES_TO_QUARANTINE
+from mailer.jobs import CRASHES_TO_QUARANTINE, OPEN
 from mailer.store import keys
 from mailer.store.connection import RedisClient, answered, command
 from tests.chaos.breakers import Breakers
@@ -16,6 +16,8 @@ from tests.chaos.queue_server import KillableServer
 
 LOOK_EVERY_S = 0.05
 PATIENCE_S = 60.0
+UNFINISHED = frozenset(status.encode() for status in OPEN)
+"""A person may have cancelled it meanwhile."""
 QUEUES = (*queue.QUEUES.values(), queue.QUARANTINE)
 
 
@@ -84,15 +86,15 @@ class Recoveries:
     async def _still_waiting(self, redis: RedisClient, left: list[_Left]) -> list[_Left]:
         """Those that have not been started again. One whose end was still on its way when its worker died has run; one
         whose journal mark was on its way turned out to be past its journal, and leaves `left`."""
-        rows = await _fields(redis, [item.job_id for item in left], "starts", "ended", "run", "journal")
+        rows = await _fields(redis, [item.job_id for item in left], "starts", "ended", "run", "journal", "status")
         journaled = [
-            item for item, (_, _, run, mark) in zip(left, rows, strict=True) if run == item.run and mark is not None
+            item for item, (_, _, run, mark, _) in zip(left, rows, strict=True) if run == item.run and mark is not None
         ]
         self.past_journal += len(journaled)
         waiting = [
             item
-            for item, (starts, ended, _, _) in zip(left, rows, strict=True)
-            if starts == item.starts and ended != item.run and item not in journaled
+            for item, (starts, ended, _, _, status) in zip(left, rows, strict=True)
+            if starts == item.starts and ended != item.run and item not in journaled and status in UNFINISHED
         ]
         left[:] = [item for item in left if item not in journaled]
         return waiting

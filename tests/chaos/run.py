@@ -46,6 +46,8 @@ class Observed:
     slowest: dict[str, float] = field(default_factory=dict)
     unanswered: int = 0
     posts: int = 0
+    controls: Counter[str] = field(default_factory=Counter)
+    """What people said of jobs, by the answer."""
     past_journal: int = 0
     out: int = 0
     barred: int = 0
@@ -71,7 +73,7 @@ async def run(settings: Settings, folder: Path) -> Observed:
         observed = Observed(await _evidence(all_, settings), fail_overs=await _fail_overs(all_))
     observed.faults = Counter(moment.fault for moment in plan.moments)
     _note_relays(observed, all_)
-    observed.posts = all_.application.tries
+    observed.posts, observed.controls = all_.application.tries, all_.application.people.done
     recoveries = all_.recoveries
     observed.past_journal, observed.kills_unseen = recoveries.past_journal, recoveries.kills_unseen
     observed.out, observed.barred = recoveries.out, recoveries.barred
@@ -118,7 +120,7 @@ async def _evidence(all_: Cast, settings: Settings) -> Evidence:
         waits=all_.recoveries.waits,
         deaths=[str(death) for process in all_.processes for death in process.deaths],
         leaks=await leaks(all_.redis),
-        surprises=all_.application.surprises,
+        surprises=all_.application.surprises + all_.application.people.surprises,
     )
 
 

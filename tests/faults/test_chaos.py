@@ -60,7 +60,8 @@ async def test_nothing_is_lost_and_nothing_is_sent_twice_while_everything_is_kil
 
 
 def job(job_id: str, status: Status = Status.SENT, unknown_outcomes: int = 0, **fields: object) -> Job:
-    outcome = RecipientStatus.SENT if status is Status.SENT else RecipientStatus.FAILED
+    outcomes = {Status.SENT: RecipientStatus.SENT, Status.CANCELLED: RecipientStatus.CANCELLED}
+    outcome = outcomes.get(status, RecipientStatus.FAILED)
     recipients = (Recipient(Address("ada@example.com", None), status=outcome),)
     made = Job(job_id, status, Stream.NORMAL, 0, 0, recipients=recipients, unknown_outcomes=unknown_outcomes)
     return replace(made, **fields)
@@ -91,6 +92,7 @@ def test_what_is_declared_breaks_no_promise() -> None:
         job("twice", unknown_outcomes=1),
         job("assumed", assumed=True, unknown_outcomes=1),
         job("held", Status.UNKNOWN, unknown_outcomes=1),
+        job("stopped", Status.CANCELLED),
     )
     report = judge(
         evidence(
@@ -114,6 +116,7 @@ def test_what_is_declared_breaks_no_promise() -> None:
         (evidence(job("a", Status.FAILED, reason=Reason.POISON), copies={}), "poison"),
         (evidence(job("a", Status.FAILED, reason=Reason.INTERNAL), copies={}), "failed otherwise"),
         (evidence(job("a", Status.UNKNOWN), copies={"a": 1}), "not sent by its record, but sent"),
+        (evidence(job("a", Status.CANCELLED), copies={"a": 1}), "not sent by its record, but sent"),
         (evidence(job("a"), copies={"a": 1, "b": 1}), "mail nobody asked for"),
         (evidence(job("a"), copies={"a": 1}, records=2), "records nobody was told of"),
         (evidence(job("a"), copies={"a": 1}, waits=[Wait("a", 7.1)]), "recovery"),

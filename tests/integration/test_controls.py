@@ -171,6 +171,18 @@ async def test_a_scheduled_job_is_moved_in_time_and_to_another_stream(
     assert (await run.once(job_id)).status == "sent"
 
 
+async def test_a_job_that_brings_workers_down_stays_suspect_when_it_is_moved_and_is_not_when_it_is_retried(
+    api: httpx.AsyncClient, run: Run, redis: RedisClient
+) -> None:
+    job_id = await run.submit(JOB)
+    await redis.hset(keys.job(job_id), "crashes", "4")
+    await shown(await api.patch(f"/jobs/{job_id}", json={"stream": "bulk"}))
+    assert (await run.view(job_id)).job.crashes == 4
+    await shown(await api.post(f"/jobs/{job_id}/cancel"))
+    await shown(await api.post(f"/jobs/{job_id}/retry"))
+    assert (await run.view(job_id)).job.crashes == 0
+
+
 async def test_a_job_that_a_worker_has_is_not_moved_under_its_hands(api: httpx.AsyncClient, run: Run) -> None:
     job_id = await run.submit(JOB)
     await run.claim(job_id)

@@ -31,7 +31,7 @@ if queue and redis.call('EXISTS', payload) == 0 then return 'empty' end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', record, unpack(fields))
-redis.call('HDEL', record, 'run', 'crashes', 'blamed')
+redis.call('HDEL', record, 'run')
 redis.call('DEL', in_progress)
 for k = 7, #KEYS do redis.call('ZREM', KEYS[k], id) end
 if queue then
