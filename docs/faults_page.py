@@ -13,8 +13,9 @@ HEAD = """# Faults
 <!-- Generated from the fault matrix (worker/relays/replies.py) by `make docs`. -->
 
 What each answer of a relay, or its silence, means for the mail and for the relay. The first row that fits decides. Its name
-is the `row` of an attempt, in `GET /jobs/{id}` and in the log, and that of a relay's newest `trouble` at `GET /relays`. Where a mail has several recipients, each has the answer that was given for it; the
-ones that a row defers are tried again, the others are not.
+is the `row` of an attempt, in `GET /jobs/{id}` and in the log, and that of a relay's newest `trouble` at `GET /relays`. Where a
+mail has several recipients, each has the answer that was given for it; the ones that a row defers are tried again, the others
+are not.
 
 **Next relay**: the same attempt goes on with the next relay that may have the mail; what stands behind it is what becomes of the
 mail where there is none. **Deferred**: back to its queue, by the backoff of its stream, template or job. **Counted**: some
@@ -64,7 +65,7 @@ WORDS = {
 FATES = {Fate.DEFER: "deferred", Fate.FAIL: "failed", Fate.UNKNOWN: "in doubt: `unknown_policy`"}
 WAITS = {
     Wait.BACKOFF: "",
-    Wait.GREYLIST: " for at least 1, 5, 10 min, at the same relay",
+    Wait.GREYLIST: " for at least 1, 5, 10 min, at that relay first",
     Wait.SLOW: " for at least 30 min",
 }
 EFFECTS = {

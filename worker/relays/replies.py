@@ -26,7 +26,7 @@ class Wait(StrEnum):
     """Before the next attempt."""
 
     BACKOFF = "backoff"
-    GREYLIST = "greylist"  # after about 1, 6 and 16 minutes, at the same relay
+    GREYLIST = "greylist"  # after about 1, 6 and 16 minutes, at that relay first
     SLOW = "slow"  # half an hour and more
 
 

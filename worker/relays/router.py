@@ -48,6 +48,7 @@ class Router:
 
     def __init__(self, pools: Sequence[Pool], board: RelayBoard) -> None:
         self._pools = tuple(pools)
+        self._names = frozenset(pool.relay.name for pool in pools)
         self._board = board
         self._told_at = -TELL_EVERY_S
 
@@ -114,8 +115,7 @@ class Router:
 
     def _binding(self, place: Place) -> Mapping[str, str]:
         """A relay that is set up no more binds nobody."""
-        names = {pool.relay.name for pool in self._pools}
-        return {email: name for email, name in place.bound.items() if name in names}
+        return {email: name for email, name in place.bound.items() if name in self._names}
 
     async def _obstacle(self, pool: Pool) -> Waiting | None:
         name = pool.relay.name
