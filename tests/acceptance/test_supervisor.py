@@ -100,7 +100,7 @@ async def test_a_wrong_setting_ends_it_with_one_line(settings: dict[str, str], v
 
 
 async def test_each_worker_has_a_health_port_of_its_own(settings: dict[str, str], log: Path) -> None:
-    port = free_port()  # the next one is free as well, or the test says which is not
+    port = free_port(together=2)
     async with (
         supervised_workers(settings | {"POSTROOM_WORKER_PORT": str(port)}, log, processes=2),
         httpx.AsyncClient(trust_env=False, timeout=5) as client,

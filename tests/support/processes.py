@@ -1,8 +1,10 @@
 """Postroom's real processes, as a user starts them, on ports of their own."""
 
 import asyncio
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -19,10 +21,24 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 
-def free_port() -> int:
+_PORTS = range(10_000, 32_000)
+"""Below those that a system gives to outgoing connections: such a one could take a port between our look and its use.
+So could another process of a test run that looks at the same moment; each begins somewhere else."""
+_ports = itertools.cycle(random.SystemRandom().sample(_PORTS[::4], len(_PORTS[::4])))
+
+
+def free_port(together: int = 1) -> int:
+    """The first of so many free ports in a row, four at the most."""
+    return next(port for port in _ports if all(_is_free(port + n) for n in range(together)))
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def environment(**settings: str) -> dict[str, str]:
