@@ -114,7 +114,9 @@ async def run_dev(environ: Mapping[str, str]) -> None:
         api = await stack.enter_async_context(_child("serve", environment=environment))
         children = {"worker": worker, "API": api}
 
-        await _until_ready(children, stop, plan.service.port, JobStore(redis, plan.mailer.durable))
+        await _until_ready(
+            children, stop, plan.service.port, JobStore(redis, plan.mailer.durable, plan.mailer.retention)
+        )
         if not stop.is_set():
             _say_where(plan, queue_line, time.monotonic() - began)
             await _until_stopped(children, stop)

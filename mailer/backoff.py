@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 
 from mailer.durations import parse_duration
 from mailer.jobs import Backoff
-from mailer.settings import DAY_S
+from mailer.settings import DAY_S, LONGEST_TRYING_S
 
 MAX_WAITS = 50
 MAX_ATTEMPTS = 1000
@@ -29,7 +29,7 @@ _AnyWait = Annotated[float, Field(gt=0, le=DAY_S, allow_inf_nan=False)]
 _Wait = Annotated[_AnyWait, BeforeValidator(_seconds, json_schema_input_type=_AnyWait | _Text)]
 _AnyStep = Annotated[float, Field(ge=SHORTEST_S, le=DAY_S, allow_inf_nan=False)]
 _Step = Annotated[_AnyStep, BeforeValidator(_seconds, json_schema_input_type=_AnyStep | _Text)]
-_AnyLimit = Annotated[float, Field(gt=0, le=30 * DAY_S, allow_inf_nan=False)]
+_AnyLimit = Annotated[float, Field(gt=0, le=LONGEST_TRYING_S, allow_inf_nan=False)]
 _Limit = Annotated[_AnyLimit, BeforeValidator(_seconds, json_schema_input_type=_AnyLimit | _Text)]
 _Waits = Annotated[list[_Wait], Field(min_length=1, max_length=MAX_WAITS)]
 _WAITS: TypeAdapter[list[float]] = TypeAdapter(_Waits)

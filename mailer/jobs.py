@@ -223,6 +223,8 @@ class Job:
     event: Event | None = None
     recipients: tuple[Recipient, ...] | None = None
     recipients_from_source: bool = False
+    recipients_come_late: bool = False
+    """They were not known when it was accepted, so the index has them from its first attempt on."""
     reason: Reason | None = None
     detail: str | None = None
     partial: bool = False

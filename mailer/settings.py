@@ -130,6 +130,11 @@ def read_secret_file(place: str, path: Path) -> str:
     return secret
 
 
+DAY_S = 24 * 3600
+LONGEST_TRYING_S = 30 * DAY_S
+"""The longest that any backoff may try."""
+
+
 class Retention(BaseModel):
     """How long a job is kept once it is final. Nothing of an unfinished job ever expires."""
 
@@ -146,6 +151,11 @@ class Retention(BaseModel):
         payload_s = self.failed_payload_s if failed else self.payload_s
         return str(record_s * 1000), str(payload_s * 1000)
 
+    @property
+    def recipient_ms(self) -> int:
+        """How long its recipients are kept in the index, from a job's due time on: its record is gone by then."""
+        return (LONGEST_TRYING_S + max(self.record_s, self.failed_record_s)) * 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Durability:
@@ -154,9 +164,6 @@ class Durability:
 
     fsync: bool = False
     replicas: int = 0
-
-
-DAY_S = 24 * 3600
 
 
 class MailerSettings(Settings):

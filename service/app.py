@@ -15,7 +15,7 @@ from service import openapi, problems
 from service.auth import Gate
 from service.dependencies import lifespan
 from service.middleware import Frame
-from service.routes import controls, health, jobs, mailbox, relays
+from service.routes import controls, health, history, jobs, listing, mailbox, relays
 from service.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -36,7 +36,15 @@ def create_app(mailer_settings: MailerSettings, settings: ServiceSettings) -> Fa
     if not gate.is_open and not gate.keys:
         log.warning("auth.no_keys", fix="set POSTROOM_API_KEYS=name:key, or POSTROOM_AUTH=off for development")
     app.add_middleware(Frame, gate=gate, max_body_bytes=settings.max_body_mb * 1_000_000)
-    for router in (jobs.router, controls.router, relays.router, mailbox.router, health.router):
+    for router in (
+        listing.router,
+        jobs.router,
+        history.router,
+        controls.router,
+        relays.router,
+        mailbox.router,
+        health.router,
+    ):
         app.include_router(router)
     _install_docs(app)
     return app

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
 from mailer.errors import FieldError, HeaderInjection, InvalidRequest, InvalidSubmission
@@ -67,10 +68,13 @@ def _refusal(error: ValidationError) -> InvalidSubmission | InvalidRequest:
         if item["type"] == NAIVE_TIME:
             return InvalidRequest(NAIVE_TIME, "A time has no offset", f"{pointer(item['loc'])}: {item['msg']}")
         code = item["type"] if item["type"] == HeaderInjection.code else InvalidSubmission.code
-        words = _WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
-        errors.append(FieldError(pointer(item["loc"]), code, words))
+        errors.append(FieldError(pointer(item["loc"]), code, explain(item)))
     kind = HeaderInjection if any(item.code == HeaderInjection.code for item in errors) else InvalidSubmission
     return kind("; ".join(f"{item.pointer or 'body'}: {item.detail}" for item in errors), tuple(errors))
+
+
+def explain(item: ErrorDetails) -> str:
+    return _WORDS.get(item["type"], item["msg"].removeprefix("Value error, "))
 
 
 def pointer(loc: tuple[int | str, ...]) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from mailer.errors import NotAllowedInStatus
+from mailer.interventions import Deed
 from mailer.jobs import OPEN, OPEN_RECIPIENT, Job, Reason, Recipient, RecipientStatus, Status, Stream
 from mailer.store.controls import Change, Standing
 from mailer.store.jobs import shown_status
@@ -22,7 +23,7 @@ def cancelled(standing: Standing) -> Change | None:
         raise _refusal(standing, "cancelled")
     recipients = _stopped(job.recipients)
     status = _status_of(recipients, Status.CANCELLED)
-    return Change(status, recipients, fields=AT_REST | _ended(standing, status, recipients))
+    return Change(Deed.CANCELLED, status, recipients, fields=AT_REST | _ended(standing, status, recipients))
 
 
 def retried(standing: Standing) -> Change:
@@ -31,7 +32,7 @@ def retried(standing: Standing) -> Change:
     if job.status not in RETRIED:
         raise _refusal(standing, "retried")
     recipients = _again(job.recipients, frozenset({RecipientStatus.FAILED, RecipientStatus.CANCELLED}))
-    return Change(Status.PENDING, recipients, at=standing.now, fields=_anew(job, standing.now))
+    return Change(Deed.RETRIED, Status.PENDING, recipients, at=standing.now, fields=_anew(job, standing.now))
 
 
 def resolved(standing: Standing, verdict: ResolveAs) -> Change:
@@ -41,7 +42,7 @@ def resolved(standing: Standing, verdict: ResolveAs) -> Change:
         raise _refusal(standing, "resolved")
     if verdict is ResolveAs.RETRY:
         recipients = _again(job.recipients, frozenset({RecipientStatus.UNKNOWN}))
-        return Change(Status.PENDING, recipients, at=standing.now, fields=_anew(job, standing.now))
+        return Change(Deed.RESOLVED, Status.PENDING, recipients, at=standing.now, fields=_anew(job, standing.now))
     to = RecipientStatus.SENT if verdict is ResolveAs.SENT else RecipientStatus.FAILED
     known = tuple(
         replace(item, status=to) if item.status is RecipientStatus.UNKNOWN else item for item in job.recipients or ()
@@ -52,7 +53,7 @@ def resolved(standing: Standing, verdict: ResolveAs) -> Change:
         fields["assumed"] = "1"
     if status is Status.FAILED:
         fields |= {"reason": Reason.RESOLVED, "detail": "A person decided that it was not sent."}
-    return Change(status, known, fields=fields)
+    return Change(Deed.RESOLVED, status, known, fields=fields)
 
 
 def rescheduled(standing: Standing, send_at: int | None, stream: Stream | None) -> Change:
@@ -62,10 +63,10 @@ def rescheduled(standing: Standing, send_at: int | None, stream: Stream | None) 
         raise _refusal(standing, "changed")
     at = job.next_attempt_at or job.due_at
     if send_at is None:
-        return Change(job.status, None, at=at, stream=stream)
+        return Change(Deed.RESCHEDULED, job.status, None, at=at, stream=stream)
     at = max(send_at, standing.now)
     name = "due_at" if job.status is Status.PENDING else "next_attempt_at"
-    return Change(job.status, None, at=at, stream=stream, fields={name: str(at)})
+    return Change(Deed.RESCHEDULED, job.status, None, at=at, stream=stream, fields={name: str(at)})
 
 
 def _refusal(standing: Standing, word: str) -> NotAllowedInStatus:

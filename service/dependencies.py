@@ -16,7 +16,9 @@ from mailer.settings import MailerSettings
 from mailer.store.connection import connect
 from mailer.store.controls import ControlStore
 from mailer.store.jobs import JobStore, JobView
+from mailer.store.listing import JobList
 from mailer.store.mailbox import MailboxStore
+from mailer.store.moves import Moves
 from mailer.store.relays import RelayStore
 from mailer.store.watch import ServerWatch
 from service.intake import Intake
@@ -28,6 +30,8 @@ class State(TypedDict):
     """The lifespan's state: Starlette puts it into every request."""
 
     jobs: JobStore
+    listing: JobList
+    moves: Moves
     controls: ControlStore
     mailbox: MailboxStore
     relays: RelayStore
@@ -41,9 +45,10 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
     async def run(_: FastAPI) -> AsyncIterator[State]:
         templates = TemplateLibrary(settings.templates_dir, reload=settings.templates_reload)
         async with connect(settings.queue_server) as redis:
-            jobs = JobStore(redis, settings.durable)
+            jobs = JobStore(redis, settings.durable, settings.retention)
             watch = ServerWatch(redis, settings.durable)
             await watch.look()
+            moves = Moves(redis)
             watching = asyncio.create_task(watch.run())
             watching.add_done_callback(_watch_ended)
             catalogue = templates.catalogue(time.monotonic())
@@ -53,6 +58,8 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
             try:
                 yield State(
                     jobs=jobs,
+                    listing=JobList(redis),
+                    moves=moves,
                     controls=ControlStore(redis, settings.retention, settings.durable),
                     mailbox=MailboxStore(redis),
                     relays=RelayStore(redis),
@@ -62,6 +69,7 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
                 )
             finally:
                 watching.cancel()
+                await moves.close()
             log.info("api.stopped")
 
     return run
@@ -78,6 +86,14 @@ def _intake(request: Request) -> Intake:
 
 def _jobs(request: Request) -> JobStore:
     return cast("JobStore", request.state.jobs)
+
+
+def _listing(request: Request) -> JobList:
+    return cast("JobList", request.state.listing)
+
+
+def _moves(request: Request) -> Moves:
+    return cast("Moves", request.state.moves)
 
 
 def _controls(request: Request) -> ControlStore:
@@ -106,6 +122,8 @@ def _owner(request: Request) -> str:
 
 IntakeDep = Annotated[Intake, Depends(_intake)]
 JobsDep = Annotated[JobStore, Depends(_jobs)]
+JobListDep = Annotated[JobList, Depends(_listing)]
+MovesDep = Annotated[Moves, Depends(_moves)]
 ControlsDep = Annotated[ControlStore, Depends(_controls)]
 MailboxDep = Annotated[MailboxStore, Depends(_mailbox)]
 RelaysDep = Annotated[RelayStore, Depends(_relays)]

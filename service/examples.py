@@ -63,6 +63,19 @@ BODIES: dict[str, dict[str, Any]] = {
         "later": {"summary": "At another time", "value": {"send_at": "2035-06-01T09:00:00+02:00"}},
         "stream": {"summary": "In another stream", "value": {"stream": "critical"}},
     },
+    "RetryRequest": {
+        "failed": {"summary": "Every job that has failed", "value": {}},
+        "outage": {
+            "summary": "What the relay refused during an outage",
+            "value": {
+                "status": "failed",
+                "reason": "refused",
+                "template": "receipt",
+                "created_after": "2026-11-23T12:00:00Z",
+                "created_before": "2026-11-23T13:00:00Z",
+            },
+        },
+    },
 }
 """By the model of the body."""
 
@@ -118,7 +131,11 @@ _DEFERRED: dict[str, Any] = {
     "recipients": [{**_ADA, "field": "to", "status": "deferred", "reply": _REPLY}],
     "attempt_count": 1,
     "attempts": [_ATTEMPT],
-    "links": {"self": f"/jobs/{_JOB_ID}", "attempts": f"/jobs/{_JOB_ID}/attempts"},
+    "links": {
+        "self": f"/jobs/{_JOB_ID}",
+        "attempts": f"/jobs/{_JOB_ID}/attempts",
+        "history": f"/jobs/{_JOB_ID}/history",
+    },
 }
 
 _BATCH: dict[str, Any] = {
@@ -153,6 +170,28 @@ _CANCELLED: dict[str, Any] = {
     "next_attempt_at": None,
     "finished_at": "2026-11-23T12:36:08.310Z",
     "recipients": [{**_ADA, "field": "to", "status": "cancelled", "reply": _REPLY}],
+}
+
+_LISTED: dict[str, Any] = {name: value for name, value in _DEFERRED.items() if name != "attempts"}
+
+_HISTORY: dict[str, Any] = {
+    "data": [
+        {"id": "1764070560871-accepted", "at": "2026-11-23T12:36:00.871Z", "what": "accepted"},
+        {
+            "id": "1764070561003-attempted",
+            "at": "2026-11-23T12:36:01.003Z",
+            "what": "attempted",
+            "attempt": _ATTEMPT,
+        },
+        {
+            "id": "1764070568310-cancelled",
+            "at": "2026-11-23T12:36:08.310Z",
+            "what": "cancelled",
+            "by": "shop",
+            "was": "deferred",
+            "became": "cancelled",
+        },
+    ]
 }
 
 _ATTEMPTS: dict[str, Any] = {
@@ -247,6 +286,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "retryJob": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},
     "resolveJob": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},
     "rescheduleJob": {"deferred": _DEFERRED},
+    "listJobs": {"deferred": {"data": [_LISTED], "next": "MTc2NDA3MDU2MDg3MS5iOTg5MmEzODNiZTI0ZTll"}},
+    "retryJobs": {"done": {"retried": 4998, "content_expired": 1, "changed": 1, "next": None}},
+    "getHistory": {"cancelled": _HISTORY},
     "listAttempts": {"deferred": _ATTEMPTS},
     "listRelays": {"open": {"data": [_OPEN]}},
     "pauseRelay": {"paused": {**_RELAY, "paused_at": "2026-11-23T12:36:08.310Z"}},

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from service import examples
+from service.filters import RetryRequest
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
 from service.submissions import Batch, EventSubmission, JobSubmission, Rescheduling, Resolution
@@ -29,7 +30,7 @@ SUBMIT_BODY: dict[str, Any] = {
     },
 }
 
-READ_RAW = (JobSubmission, EventSubmission, Batch, Resolution, Rescheduling)
+READ_RAW = (JobSubmission, EventSubmission, Batch, Resolution, Rescheduling, RetryRequest)
 """No signature mentions them, because bodies are read as raw bytes."""
 
 
@@ -40,8 +41,23 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema, "examples": named}}}
 
 
+def parameters_of(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """The query parameters of an operation that reads them as they stand in the URL."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return [
+        {"name": name, "in": "query", "required": False, "schema": given, "description": given.pop("description", "")}
+        for name, given in schema["properties"].items()
+    ]
+
+
+def or_events(model: type[BaseModel], what: str) -> dict[str, Any]:
+    """The answer of an operation that has a stream of events for whoever accepts one."""
+    content = {"application/json": {}, "text/event-stream": {"schema": {"type": "string"}}}
+    return {"model": model, "description": what, "content": content}
+
+
 _PROBLEMS = {
-    400: "`malformed_json`, `naive_datetime`, `idempotency_key_invalid`",
+    400: "`malformed_json`, `naive_datetime`, `idempotency_key_invalid`, `bad_filter`, `bad_cursor`",
     401: "`missing_key`, `invalid_key`",
     403: "`host_not_allowed`, `origin_not_allowed` (only without authentication)",
     500: "`internal_error`",

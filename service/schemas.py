@@ -16,6 +16,7 @@ class Links(BaseModel):
 
 class JobLinks(Links):
     attempts: str
+    history: str
 
 
 class AcceptedJob(BaseModel):
@@ -93,8 +94,8 @@ class EventOut(BaseModel):
     time: str | None
 
 
-class JobOut(BaseModel):
-    """A job as it stands now. Times are RFC 3339 in UTC."""
+class JobSummary(BaseModel):
+    """A job as it stands now, without its attempts. Times are RFC 3339 in UTC."""
 
     id: str
     status: str
@@ -116,8 +117,60 @@ class JobOut(BaseModel):
     finished_at: str | None
     recipients: list[RecipientOut] | None
     attempt_count: int
-    attempts: list[AttemptOut] = Field(description="The newest 50, oldest first.")
     links: JobLinks
+
+
+class JobOut(JobSummary):
+    """A job as it stands now. Times are RFC 3339 in UTC."""
+
+    attempts: list[AttemptOut] = Field(description="The newest 50, oldest first.")
+
+
+class JobPage(BaseModel):
+    """A page may have fewer jobs than `limit`, or none, and a `next` all the same."""
+
+    data: list[JobSummary]
+    next: str | None = Field(description="`after` of the next page; null at the end.")
+
+
+class HistoryEntry(BaseModel):
+    """Something that happened to a job. `reason` and `detail`: of its end; of the status before a person changed it."""
+
+    id: str = ""
+    at: str
+    what: str = Field(
+        description="`accepted`; `attempted`; `cancelled`, `retried`, `resolved` or `rescheduled` by a person; or the "
+        "final status."
+    )
+    by: str | None = Field(None, description="Whose key it was.")
+    was: str | None = Field(None, description="Status before and after, where a person did it.")
+    became: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    attempt: AttemptOut | None = None
+
+
+class History(BaseModel):
+    data: list[HistoryEntry] = Field(description="Oldest first; of attempts and of what people did the newest 50.")
+
+
+class Verdict(BaseModel):
+    """The answer to a submission that was waited for: as the answer to any other, with the jobs as they ended."""
+
+    id: str
+    status: str
+    jobs: list[JobOut]
+
+
+class RetryProgress(BaseModel):
+    """How far a retry by filter is; at its end, what it did."""
+
+    retried: int
+    content_expired: int = Field(description="Left as they are: their content is no longer kept.")
+    changed: int = Field(description="Left as they are: somebody was faster.")
+    next: str | None = Field(
+        description="`after` of the next call, where there are more than one call takes; else null."
+    )
 
 
 class ProblemField(BaseModel):

@@ -14,6 +14,7 @@ from service.schemas import (
     EventOut,
     JobLinks,
     JobOut,
+    JobSummary,
     RecipientOut,
     ReplyOut,
 )
@@ -30,9 +31,16 @@ def rfc3339(milliseconds: int | None) -> str | None:
 
 
 def show_job(view: JobView) -> JobOut:
+    return JobOut(
+        **show_summary(view).model_dump(),
+        attempts=[show_attempt(item) for item in view.attempts],
+    )
+
+
+def show_summary(view: JobView) -> JobSummary:
     job = view.job
     event = job.event
-    return JobOut(
+    return JobSummary(
         id=job.id,
         status=view.status,
         reason=job.reason,
@@ -53,8 +61,7 @@ def show_job(view: JobView) -> JobOut:
         finished_at=rfc3339(job.finished_at),
         recipients=None if job.recipients is None else [_recipient(item) for item in job.recipients],
         attempt_count=job.attempts,
-        attempts=[_attempt(item) for item in view.attempts],
-        links=JobLinks(self=f"/jobs/{job.id}", attempts=f"/jobs/{job.id}/attempts"),
+        links=JobLinks(self=f"/jobs/{job.id}", attempts=f"/jobs/{job.id}/attempts", history=f"/jobs/{job.id}/history"),
     )
 
 
@@ -78,7 +85,7 @@ def show_attempts(attempts: Sequence[Attempt]) -> Attempts:
 
 def _detail(attempt: Attempt) -> AttemptDetail:
     return AttemptDetail(
-        **_attempt(attempt).model_dump(),
+        **show_attempt(attempt).model_dump(),
         timings=dict(attempt.timings),
         conversation=[_line(line) for line in attempt.conversation],
     )
@@ -89,7 +96,7 @@ def _line(line: str) -> ConversationLine:
     return ConversationLine(at_ms=int(at_ms), who=WHO[who], text=text)
 
 
-def _attempt(attempt: Attempt) -> AttemptOut:
+def show_attempt(attempt: Attempt) -> AttemptOut:
     return AttemptOut(
         number=attempt.number,
         at=rfc3339(attempt.at) or "",

@@ -116,7 +116,7 @@ async def api(redis: RedisClient, mailer_settings: MailerSettings) -> AsyncItera
 
 @pytest.fixture
 def store(redis: RedisClient, mailer_settings: MailerSettings) -> JobStore:
-    return JobStore(redis, mailer_settings.durable)
+    return JobStore(redis, mailer_settings.durable, mailer_settings.retention)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from mailer.store.connection import RedisClient
 from mailer.store.leases import MOST_CLAIMED
 from mailer.store.reconciling import Reconciler
 from mailer.store.runs import Claim, Claimed
-from mailer.store.wake import listen
+from mailer.store.wake import listen_for_work
 from mailer.store.watch import ServerWatch
 from worker.heartbeat import AWAY_S, Heartbeat
 from worker.lease import PUSHED_BACK_S, Lease
@@ -108,7 +108,7 @@ class LeasedWorker(Worker):
         tasks = [
             asyncio.create_task(work)
             for work in (
-                listen(redis, self._wake),
+                listen_for_work(redis, self._wake),
                 watch.run(),
                 self.ctx["board"].run(),
                 self._heartbeat.run(),

@@ -10,7 +10,7 @@ from mailer.addresses import Address
 from mailer.backoff import MAX_ATTEMPTS
 from mailer.errors import SettingsError
 from mailer.jobs import Stream, UnknownPolicy
-from mailer.settings import DAY_S, SECRET_PREFIX, SOURCE_PREFIX, FromAddress, FromJson, Settings
+from mailer.settings import DAY_S, LONGEST_TRYING_S, SECRET_PREFIX, SOURCE_PREFIX, FromAddress, FromJson, Settings
 
 HOSTNAME_LIMIT = 253
 
@@ -23,7 +23,7 @@ class BackoffSchedule(BaseModel):
 
     base_s: float = Field(gt=0, le=DAY_S)
     cap_s: float = Field(gt=0, le=DAY_S)
-    give_up_s: float = Field(gt=0, le=30 * DAY_S)
+    give_up_s: float = Field(gt=0, le=LONGEST_TRYING_S)
     max_attempts: int | None = Field(None, ge=1, le=MAX_ATTEMPTS, strict=True)
 
 

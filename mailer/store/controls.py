@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 
 from mailer import queue
 from mailer.errors import ContentGone, QueueUnavailable
+from mailer.interventions import Deed, Intervention, with_intervention
 from mailer.jobs import Job, Recipient, Status, Stream
 from mailer.settings import Durability, Retention
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient, answered
+from mailer.store.records import HISTORY
 from mailer.store.scripts import Script
 
 MOST_LOOKS = 20
 """At one job for one control. A run changes it a few times in its life."""
-_COMPARED = ("status", "run", "journal", "attempts", "stream", "due_at", "next_attempt_at")
+_COMPARED = ("status", "run", "journal", "attempts", "stream", "due_at", "next_attempt_at", HISTORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Change:
     """What becomes of a job. `at`: the time (ms) at which it is due, where it is to be in a queue. `fields`: others of
     the record, as text."""
 
+    deed: Deed
     status: Status
     recipients: tuple[Recipient, ...] | None
     at: int | None = None
@@ -52,8 +55,9 @@ class ControlStore:
         self._retention = retention
         self._control = Script(redis, "control", durability)
 
-    async def change(self, job_id: str, decide: Callable[[Standing], Change | None]) -> bool:
-        """Whether there is such a job. `decide` may raise what refuses the control; None: it is as it should be.
+    async def change(self, job_id: str, by: str, decide: Callable[[Standing], Change | None]) -> bool:
+        """Whether there is such a job. `decide` may raise what refuses the control; None: it is as it should be. `by`:
+        whoever asked for it.
 
         Raises ContentGone where the job cannot be sent any more, and QueueUnavailable: say it again.
         """
@@ -63,7 +67,7 @@ class ControlStore:
                 return False
             standing = Standing(records.decode_record(job_id, raw), bool(leased), seconds * 1000 + microseconds // 1000)
             change = decide(standing)
-            if change is None or await self._changed(standing, change, raw):
+            if change is None or await self._changed(standing, change, by, raw):
                 return True
         raise QueueUnavailable(f"The job changed {MOST_LOOKS} times while it was looked at.")
 
@@ -75,12 +79,14 @@ class ControlStore:
         raw, leased, clock = await answered(self._redis, pipe.execute())
         return raw, leased, clock
 
-    async def _changed(self, standing: Standing, change: Change, raw: Mapping[bytes, bytes]) -> bool:
+    async def _changed(self, standing: Standing, change: Change, by: str, raw: Mapping[bytes, bytes]) -> bool:
         job = standing.job
+        done = Intervention(standing.now, change.deed, by, job.status, change.status, job.reason, job.detail)
         names = [keys.job(job.id), keys.payload(job.id), keys.frozen(job.id), keys.attempts(job.id)]
         names += [keys.arq_in_progress(job.id), keys.arq_job(job.id), queue.QUARANTINE, *queue.QUEUES.values()]
         stream = change.stream or job.stream
         fields: dict[str, str | bytes] = {**change.fields, "status": change.status, "stream": stream}
+        fields[HISTORY] = with_intervention(raw.get(HISTORY.encode()), done)
         if change.recipients is not None:
             fields["recipients"] = records.encode_recipients(change.recipients)
         place, record_ms, payload_ms = "", "", ""
@@ -90,7 +96,9 @@ class ControlStore:
             longer = change.status in {Status.FAILED, Status.UNKNOWN}
             record_ms, payload_ms = self._retention.after(failed=longer)
         expected = [part for name in _COMPARED for part in (name, raw.get(name.encode(), b""))]
-        args: list[str | bytes | int] = [keys.WAKE, job.id, len(expected), *expected]
+        hashes = [keys.hash_of(item.address.email) for item in job.recipients or ()]
+        args: list[str | bytes | int] = [keys.WAKE, keys.MOVED, keys.JOBS, keys.RECIPIENT, self._retention.recipient_ms]
+        args += [len(hashes), *hashes, job.id, len(expected), *expected]
         args += [2 * len(fields), *(part for pair in fields.items() for part in pair)]
         args += [place, change.at or "", queue.blob(job.id, time.time_ns() // 1_000_000), record_ms, payload_ms]
         verdict: bytes = await self._control(names, args)

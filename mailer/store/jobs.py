@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import cast
 
 from mailer import queue
+from mailer.interventions import Intervention, decode_interventions
 from mailer.jobs import Attempt, Job, NewJob, Status
-from mailer.settings import Durability
+from mailer.settings import Durability, Retention
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient, answered, command
 from mailer.store.gather import SYNCING_AT_ONCE, Gatherer
@@ -57,6 +58,7 @@ class JobView:
     job: Job
     attempts: tuple[Attempt, ...]
     status: str
+    interventions: tuple[Intervention, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,9 @@ class _Encoded:
 
 
 class JobStore:
-    def __init__(self, redis: RedisClient, durability: Durability) -> None:
+    def __init__(self, redis: RedisClient, durability: Durability, retention: Retention) -> None:
         self._redis = redis
+        self._recipient_ms = retention.recipient_ms
         self._enqueue = Script(redis, "enqueue", durability)
         self._earlier = Script(redis, "earlier", durability)
         self._requests = Gatherer(
@@ -96,7 +99,8 @@ class JobStore:
 
     async def _enqueue_all(self, requests: Sequence[_Encoded], *, together: bool = False) -> list[EnqueueResult]:
         names = [name for request in requests for name in request.names]
-        args: list[str | bytes | int] = [keys.WAKE, IDEMPOTENCY_KEPT_MS, int(together), len(requests)]
+        args: list[str | bytes | int] = [keys.WAKE, keys.jobs(Status.PENDING), keys.RECIPIENT, self._recipient_ms]
+        args += [IDEMPOTENCY_KEPT_MS, int(together), len(requests)]
         args += [arg for request in requests for arg in request.args]
         replies = await self._enqueue(names, args)
         return [
@@ -123,7 +127,11 @@ class JobStore:
             job=job,
             attempts=tuple(records.decode_attempt(raw) for raw in attempts),
             status=shown_status(job, leased=bool(leased), now=_milliseconds(time_reply)),
+            interventions=decode_interventions(record.get(records.HISTORY.encode())),
         )
+
+
+SHOWN_PENDING = frozenset({"scheduled", "queued", "sending"})
 
 
 def shown_status(job: Job, *, leased: bool, now: int) -> str:
@@ -158,6 +166,7 @@ def _text(number: int | None) -> str:
 
 def _job_arguments(job: NewJob, now_ms: int) -> list[str | bytes | int]:
     record = records.new_record(job)
+    hashes = [keys.hash_of(item.address.email) for item in job.recipients or ()]
     return [
         job.id,
         str(job.delay_ms),
@@ -166,6 +175,8 @@ def _job_arguments(job: NewJob, now_ms: int) -> list[str | bytes | int]:
         _text(job.expires_at),
         records.encode_payload(job.payload),
         queue.blob(job.id, now_ms),
+        len(hashes),
+        *hashes,
         str(2 * len(record)),
         *(part for pair in record.items() for part in pair),
     ]

@@ -6,6 +6,9 @@
 | postroom:payload:{id} | string (JSON) | as the record, but shorter | enqueue, finish, control | claim |
 | postroom:frozen:{id} | string (JSON): what was fetched for a mail past its journal | as the payload; gone once sent | journal, finish, control | claim |
 | postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish, control | API |
+| postroom:jobs:{status} | sorted set of the ids of all jobs of a status by the time of their acceptance, ms | none: members leave with the status, and once the record is gone | enqueue, finish, control, reconcile, sweep | list |
+| postroom:recipient:{hash of an address} | sorted set of the ids of jobs to it, as above | until its last record is gone for sure | enqueue, finish, control, sweep | list |
+| postroom:moved | channel: ids of jobs that something has happened to | | finish, control | API |
 | postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue | enqueue, API |
 | postroom:claimed:{worker} | hash: number of its last claim, and what that took | ten leases | claim | claim, whose reply was lost |
 | postroom:quarantine | string: the worker that takes care of quarantined jobs | the lease | claim, beat | claim, beat |
@@ -30,7 +33,10 @@
 """
 # ruff: noqa: E501 - rows of a table cannot be folded
 
+from hashlib import sha256
+
 WAKE = "postroom:wake"
+MOVED = "postroom:moved"
 EPOCH = "postroom:epoch"
 PROBE = "postroom:probe"
 SYNCED = "postroom:synced"
@@ -46,6 +52,8 @@ MAILBOX_ARRIVALS = "postroom:mailbox:arrivals"
 JOB = "postroom:job:"
 PAYLOAD = "postroom:payload:"
 FROZEN = "postroom:frozen:"
+JOBS = "postroom:jobs:"
+RECIPIENT = "postroom:recipient:"
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
 
@@ -64,6 +72,19 @@ def frozen(job_id: str) -> str:
 
 def attempts(job_id: str) -> str:
     return f"postroom:attempts:{job_id}"
+
+
+def jobs(status: str) -> str:
+    return JOBS + status
+
+
+def recipient(email: str) -> str:
+    return RECIPIENT + hash_of(email)
+
+
+def hash_of(email: str) -> str:
+    """Of an address as jobs are looked for by it: upper and lower case are the same."""
+    return sha256(email.lower().encode()).hexdigest()[:32]
 
 
 def idempotency(owner: str, key: str) -> str:

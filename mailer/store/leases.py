@@ -156,7 +156,8 @@ class LeaseStore:
 
     async def _finish_all(self, finishes: Sequence[_Finish]) -> list[FinishVerdict]:
         names = [queue.QUARANTINE]
-        args: list[str | bytes | int] = [ATTEMPTS_KEPT]
+        args: list[str | bytes | int] = [ATTEMPTS_KEPT, keys.MOVED, keys.JOBS, keys.RECIPIENT]
+        args.append(self._retention.recipient_ms)
         for item in finishes:
             job_id = item.held.job_id
             names += [keys.job(job_id), keys.payload(job_id), keys.frozen(job_id), keys.attempts(job_id)]
@@ -189,6 +190,7 @@ class LeaseStore:
             fields["finished_at"] = str(ending.at)
         if ending.recipients is not None:
             fields["recipients"] = records.encode_recipients(ending.recipients)
+        late = ending.recipients or job.recipients or () if job.recipients_come_late else ()
         return [
             item.held.job_id,
             item.held.run,
@@ -198,6 +200,8 @@ class LeaseStore:
             "1" if ending.status is Status.SENT and not ending.assumed else "0",
             len(ending.attempts),
             *(records.encode_attempt(attempt) for attempt in ending.attempts),
+            len(late),
+            *(keys.hash_of(item.address.email) for item in late),
             str(ending.next_attempt_at or ""),
             record_ms,
             payload_ms,

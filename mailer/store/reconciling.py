@@ -1,17 +1,22 @@
-"""What was left behind: a record that is unfinished, but stands in no queue, is put back.
+"""What was left behind: a record that is unfinished, but stands in no queue, is put back; indexes are kept true.
 
-That never happens by itself. A server that was restored from older data, or a hand that removed an entry, does it.
+That a job is in no queue never happens by itself. A server that was restored from older data, or a hand that removed an
+entry, does it. Records, on the other hand, end by themselves, and leave their ids in the indexes.
 """
 
 import time
 
 from mailer import queue
-from mailer.jobs import OPEN
+from mailer.jobs import OPEN, Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient, command
 from mailer.store.scripts import Script
 
 LOOKED_AT = 500
+SWEPT = 200
+"""So many of the oldest jobs of an index are looked at."""
+MOST_SWEEPS = 100
+"""At a step, of an index whose oldest jobs are mostly gone: it shrinks as fast as it grows."""
 TURN_MS = 30_000
 CURSOR_KEPT_MS = 24 * 3600 * 1000
 
@@ -22,6 +27,7 @@ class Reconciler:
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._reconcile = Script(redis, "reconcile")
+        self._sweep = Script(redis, "sweep")
 
     async def step(self, worker: str) -> tuple[str, ...]:
         """The ids that were put back; nothing where it is another worker's turn. Raises QueueUnavailable."""
@@ -32,17 +38,30 @@ class Reconciler:
             return ()
         await command(self._redis, "PEXPIRE", keys.RECONCILER, TURN_MS)
         cursor = int(await command(self._redis, "GET", keys.RECONCILER_CURSOR) or 0)
-        cursor, names = await command(self._redis, "SCAN", cursor, "MATCH", keys.job("*"), "COUNT", LOOKED_AT)
+        cursor, names = await command(self._redis, "SCAN", cursor, "COUNT", LOOKED_AT)
         # What of this step goes wrong is looked at again in the next round.
         await command(self._redis, "SET", keys.RECONCILER_CURSOR, cursor, "PX", CURSOR_KEPT_MS)
-        return await self._put_back([name.decode(errors="replace").removeprefix(keys.JOB) for name in names])
+        seen = [name.decode(errors="replace") for name in names]
+        await self._sweep_all([name for name in seen if name.startswith(keys.RECIPIENT)])
+        return await self._put_back([name.removeprefix(keys.JOB) for name in seen if name.startswith(keys.JOB)])
+
+    async def _sweep_all(self, recipients: list[str]) -> None:
+        """The indexes of statuses at each step, those of recipients as the walk comes by."""
+        for status in Status:
+            for _ in range(MOST_SWEEPS):
+                if await self._sweep([keys.jobs(status)], [keys.JOB, SWEPT, SWEPT]) < SWEPT / 2:
+                    break
+        if recipients:
+            await self._sweep(recipients, [keys.JOB, SWEPT, LOOKED_AT])
 
     async def _put_back(self, job_ids: list[str]) -> tuple[str, ...]:
         if not job_ids:
             return ()
         now_ms = time.time_ns() // 1_000_000
         open_statuses = "".join(f"{status}," for status in sorted(OPEN))
-        args: list[str | bytes | int] = [keys.WAKE, keys.JOB, keys.ARQ_JOB, open_statuses, len(queue.QUEUES)]
+        all_statuses = "".join(f"{status}," for status in Status)
+        args: list[str | bytes | int] = [keys.WAKE, keys.JOB, keys.ARQ_JOB, keys.JOBS, all_statuses, open_statuses]
+        args.append(len(queue.QUEUES))
         args += [str(stream) for stream in queue.QUEUES]
         for job_id in job_ids:
             args += [job_id, queue.blob(job_id, now_ms)]

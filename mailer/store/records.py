@@ -35,6 +35,8 @@ from mailer.jobs import (
 
 T = TypeVar("T")
 W = TypeVar("W", bound=StrEnum)
+HISTORY = "history"
+"""Field of a record that is read only where somebody asks for it: mailer.interventions."""
 
 
 def new_record(job: NewJob) -> dict[str, str | bytes]:
@@ -84,6 +86,7 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
         event=known(Event, orjson.loads(text["event"])) if "event" in text else None,
         recipients=_recipients(text),
         recipients_from_source=text.get("recipients_from") == "source",
+        recipients_come_late="recipients_from" in text,
         reason=_word(Reason, text["reason"]) if text.get("reason") else None,
         detail=text.get("detail") or None,
         partial=text.get("partial") == "1",

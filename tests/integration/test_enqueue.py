@@ -12,7 +12,7 @@ from mailer.addresses import Address
 from mailer.errors import QueueUnavailable
 from mailer.jobs import Event, NewJob, Payload, Recipient, Status, Stream
 from mailer.server import parse_queue_url
-from mailer.settings import Durability
+from mailer.settings import Durability, MailerSettings
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient, connect
 from mailer.store.jobs import EnqueueRequest, Idempotency, JobStore, Verdict
@@ -60,7 +60,10 @@ async def test_stock_arq_reads_our_blobs(store: JobStore, redis: RedisClient) ->
 
 async def test_nothing_of_an_unfinished_job_expires(store: JobStore, redis: RedisClient) -> None:
     await store.enqueue(EnqueueRequest((new_job(),)))
-    assert {await redis.ttl(key) for key in await redis.keys("*")} == {-1}
+    index_of_ada = keys.recipient("ada@example.com").encode()
+    left = {key: await redis.ttl(key) for key in await redis.keys("*")}
+    assert left.pop(index_of_ada) == MailerSettings().retention.recipient_ms / 1000
+    assert set(left.values()) == {-1}
 
 
 async def test_an_event_with_two_templates_is_two_jobs_or_none(store: JobStore, redis: RedisClient) -> None:
@@ -115,7 +118,7 @@ async def test_a_server_that_was_restarted_knows_no_scripts_and_accepts(store: J
 
 
 async def test_with_fsync_many_requests_are_accepted_at_once(redis: RedisClient, fsync: Durability) -> None:
-    store = JobStore(redis, fsync)
+    store = JobStore(redis, fsync, MailerSettings().retention)
     jobs = [new_job(f"{number:032x}") for number in range(300)]
     results = await asyncio.gather(*(store.enqueue(EnqueueRequest((job,))) for job in jobs))
     assert {result.verdict for result in results} == {Verdict.ACCEPTED}
@@ -123,7 +126,7 @@ async def test_with_fsync_many_requests_are_accepted_at_once(redis: RedisClient,
 
 
 async def test_with_fsync_a_replica_that_is_missing_is_said_in_time(redis: RedisClient, fsync: Durability) -> None:
-    store = JobStore(redis, replace(fsync, replicas=1))
+    store = JobStore(redis, replace(fsync, replicas=1), MailerSettings().retention)
     with pytest.raises(QueueUnavailable, match="on replicas 0 of 1"):
         async with asyncio.timeout(2):
             await store.enqueue(EnqueueRequest((new_job(),)))
@@ -193,7 +196,7 @@ async def test_a_server_without_memory_accepts_nothing_of_a_job(store: JobStore,
 
 async def test_a_server_that_is_not_there_is_said_within_two_seconds() -> None:
     async with connect(parse_queue_url("redis://127.0.0.1:1/0")) as client:
-        store = JobStore(client, Durability())
+        store = JobStore(client, Durability(), MailerSettings().retention)
         with pytest.raises(QueueUnavailable):
             async with asyncio.timeout(2):
                 await store.enqueue(EnqueueRequest((new_job(),)))

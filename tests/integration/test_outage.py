@@ -110,7 +110,7 @@ async def office(
     async with AsyncExitStack() as servers, AsyncExitStack() as stack:
         server = await servers.enter_async_context(embedded_server(tmp_path))
         redis, leases = await connected(servers, server.url, mailer_settings)
-        workers = Workers(JobStore(redis, Durability()), leases, redis)
+        workers = Workers(JobStore(redis, Durability(), MailerSettings().retention), leases, redis)
         yield Office(mailer_settings, make_deps(), tmp_path, servers, stack, server, redis, workers)
 
 

@@ -27,7 +27,7 @@ async def client(queue_url: str, mailer_settings: MailerSettings, fsync: Durabil
         async def make() -> Workers:
             redis = await stack.enter_async_context(connect(parse_queue_url(queue_url)))
             leases = LeaseStore(redis, mailer_settings.retention, fsync, lease_ms=60_000)
-            return Workers(JobStore(redis, fsync), leases, redis)
+            return Workers(JobStore(redis, fsync, MailerSettings().retention), leases, redis)
 
         yield make
 

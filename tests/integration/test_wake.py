@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mailer.server import parse_queue_url
-from mailer.store import keys, wake
+from mailer.store import keys, listening, wake
 from mailer.store.connection import RedisClient, connect
 from tests.support.proxy import Wire, wire_to
 from tests.support.waiting import until
@@ -39,7 +39,7 @@ async def sleeper(wire: Wire) -> AsyncIterator[Sleeper]:
     """Listens over the wire."""
     sleeper = Sleeper()
     async with connect(parse_queue_url(wire.url)) as client:
-        listening = asyncio.create_task(wake.listen(client, sleeper.wake))
+        listening = asyncio.create_task(wake.listen_for_work(client, sleeper.wake))
         await sleeper.more_than(0, "the beginning")
         yield sleeper
         listening.cancel()
@@ -57,8 +57,8 @@ async def test_a_line_that_went_dead_without_a_word_is_replaced(
     redis: RedisClient, sleeper: Sleeper, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A firewall that forgot the connection says nothing to either side."""
-    monkeypatch.setattr(wake, "LISTEN_S", 0.05)  # 5 s and 2 s, shortened
-    monkeypatch.setattr(wake, "PONG_S", 0.1)
+    monkeypatch.setattr(listening, "LISTEN_S", 0.05)  # 5 s and 2 s, shortened
+    monkeypatch.setattr(listening, "PONG_S", 0.1)
     await redis.publish(keys.WAKE, "1")  # what is under way still has its 5 s
     before, line = sleeper.times, await newest_listener(redis)
     wire.swallow()
@@ -68,7 +68,7 @@ async def test_a_line_that_went_dead_without_a_word_is_replaced(
 
     await until(is_replaced, what="a new line")
     await sleeper.more_than(before, "a look at what the dead one has missed")
-    monkeypatch.setattr(wake, "LISTEN_S", 60.0)
+    monkeypatch.setattr(listening, "LISTEN_S", 60.0)
     for _ in range(3):  # one sign of life may still be under way
         before = sleeper.times
         await redis.publish(keys.WAKE, "1")
@@ -78,8 +78,8 @@ async def test_a_line_that_went_dead_without_a_word_is_replaced(
 async def test_a_line_that_is_only_silent_is_kept(
     redis: RedisClient, sleeper: Sleeper, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wake, "LISTEN_S", 0.02)
-    monkeypatch.setattr(wake, "PONG_S", 10.0)
+    monkeypatch.setattr(listening, "LISTEN_S", 0.02)
+    monkeypatch.setattr(listening, "PONG_S", 10.0)
     await redis.publish(keys.WAKE, "1")
     line = await newest_listener(redis)
     await sleeper.more_than(sleeper.times + 3, "signs of life")

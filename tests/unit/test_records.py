@@ -100,6 +100,7 @@ def test_an_accepted_job_is_read_back(new):
         event=new.event,
         recipients=new.recipients,
         recipients_from_source=new.recipients is None,
+        recipients_come_late=new.recipients is None,
         backoff=new.backoff,
         unknown_policy=new.unknown_policy,
     )

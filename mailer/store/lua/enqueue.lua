@@ -3,11 +3,13 @@
 --
 -- KEYS  for each request: its idempotency key where it has one;
 --       for each of its jobs: record, payload, arq's job blob, queue
--- ARGV  wake channel, how long an idempotency key is kept (ms), "1" for all requests or none else "0", number of requests;
+-- ARGV  wake channel, index of new jobs, what stands before the hash in the key of a recipient's index, how long that is
+--       kept from the due time of a job (ms), how long an idempotency key is kept (ms), "1" for all requests or none else
+--       "0", number of requests;
 --       for each request: "1" if it has an idempotency key else "0", fingerprint, answer, number of jobs;
 --       for each job: id, delay (ms), time before which it is not sent (ms) or "" where the delay says that, time to
---       expiry from its due time (ms) or "", time at which it expires (ms) or "", payload, blob, number of record
---       strings that follow, record (field, value, ...)
+--       expiry from its due time (ms) or "", time at which it expires (ms) or "", payload, blob, number of hashes of its
+--       recipients, hashes, number of record strings that follow, record (field, value, ...)
 -- Returns for each request {"accepted"}, {"replayed", answer}, {"reused"}, or {"withheld"} for another's sake.
 --
 -- A repeated call (its reply was lost) finds its own job ids and changes nothing. Without `allow-oom`, a server out of
@@ -20,7 +22,8 @@ local k, a = 1, 1
 local function key() k = k + 1; return KEYS[k - 1] end
 local function arg() a = a + 1; return ARGV[a - 1] end
 
-local wake, kept_ms, together, requests = arg(), arg(), arg() == '1', tonumber(arg())
+local wake, new_jobs, recipient, recipient_ms = arg(), arg(), arg(), tonumber(arg())
+local kept_ms, together, requests = arg(), arg() == '1', tonumber(arg())
 
 local function require_type(name, wanted)
     local found = redis.call('TYPE', name)['ok']
@@ -30,6 +33,7 @@ local function require_type(name, wanted)
 end
 
 -- First everything is read and checked, so that no error can leave a request half written.
+require_type(new_jobs, 'zset')
 local plan = {}
 for r = 1, requests do
     local request = {jobs = {}}
@@ -44,9 +48,12 @@ for r = 1, requests do
         local job = {id = arg(), delay = tonumber(arg()), send_at = tonumber(arg())}
         job.expires_in, job.expires_at = tonumber(arg()), tonumber(arg())
         job.payload_value, job.blob_value = arg(), arg()
-        local strings = tonumber(arg())
-        job.fields = {}
-        for s = 1, strings do job.fields[s] = arg() end
+        job.recipients, job.fields = {}, {}
+        for h = 1, tonumber(arg()) do
+            job.recipients[h] = recipient .. arg()
+            require_type(job.recipients[h], 'zset')
+        end
+        for s = 1, tonumber(arg()) do job.fields[s] = arg() end
         job.record, job.payload, job.blob, job.queue = key(), key(), key(), key()
         require_type(job.record, 'hash')
         require_type(job.queue, 'zset')
@@ -64,6 +71,12 @@ local function write(job)
     redis.call('SET', job.payload, job.payload_value)
     redis.call('SET', job.blob, job.blob_value)
     redis.call('ZADD', job.queue, due, job.id)
+    redis.call('ZADD', new_jobs, now, job.id)
+    for _, index in ipairs(job.recipients) do
+        redis.call('ZADD', index, now, job.id)
+        redis.call('PEXPIRE', index, due - now + recipient_ms, 'NX')
+        redis.call('PEXPIRE', index, due - now + recipient_ms, 'GT')
+    end
 end
 
 local verdicts, accepted = {}, false

@@ -3,10 +3,12 @@
 --
 -- KEYS  quarantine queue; then for each run: record, payload, frozen, attempts, in-progress, blob, queue it was claimed
 --       from, queue of its stream
--- ARGV  attempts kept; then for each run: job id, run, new status, statuses it may be reached from ("a,b,"),
---       "1" if it counts though the lease was lost else "0", number of attempts that follow, attempts (JSON), due time
---       of the next attempt (ms) or "" where the job rests, retention of record and of payload (ms, "" unless it
---       rests), number of strings that follow, field, value, ...
+-- ARGV  attempts kept, channel of what has moved, what stands before the status in the key of an index and before the
+--       hash in that of a recipient's, how long the latter is kept (ms); then for each run: job id, run, new status,
+--       statuses it may be reached from ("a,b,"), "1" if it counts though the lease was lost else "0", number of
+--       attempts that follow, attempts (JSON), number of recipients it is not indexed for yet, their hashes, due time of
+--       the next attempt (ms) or "" where the job rests, retention of record and of payload (ms, "" unless it rests),
+--       number of strings that follow, field, value, ...
 -- Returns for each run {"finished"}, {"gone"}, or {"stale", status} when the job is another run's by now.
 --
 -- A repeated call (its reply was lost) finds its own run ended, and changes nothing. Runs under OOM: a mail that was
@@ -15,19 +17,34 @@
 local a = 1
 local function arg() a = a + 1; return ARGV[a - 1] end
 local attempts_kept = tonumber(arg())
+local channel, index, recipient, recipient_ms = arg(), arg(), arg(), tonumber(arg())
+local moved = {}
+
+local function keep_in_index(id, from, to, created_at, hashes)
+    if from ~= to then
+        redis.call('ZREM', index .. from, id)
+        redis.call('ZADD', index .. to, created_at, id)
+    end
+    for _, hash in ipairs(hashes) do
+        redis.call('ZADD', recipient .. hash, created_at, id)
+        redis.call('PEXPIRE', recipient .. hash, recipient_ms, 'NX')
+        redis.call('PEXPIRE', recipient .. hash, recipient_ms, 'GT')
+    end
+end
 
 local function finish(k)
     local record, payload, frozen, attempts = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
     local in_progress, blob, claimed_from, queue = KEYS[k + 4], KEYS[k + 5], KEYS[k + 6], KEYS[k + 7]
     local id, run, status, from, counts = arg(), arg(), arg(), arg(), arg()
-    local made = {}
+    local made, hashes = {}, {}
     for i = 1, tonumber(arg()) do made[i] = arg() end
+    for i = 1, tonumber(arg()) do hashes[i] = arg() end
     local again = arg()
     local record_ms, payload_ms, strings = arg(), arg(), tonumber(arg())
     local fields = {}
     for i = 1, strings do fields[i] = arg() end
 
-    local now = redis.call('HMGET', record, 'status', 'run', 'ended', 'attempts')
+    local now = redis.call('HMGET', record, 'status', 'run', 'ended', 'attempts', 'created_at')
     if not now[1] then return {'gone'} end
     if now[3] == run then return {'finished'} end
     if now[2] ~= run and counts ~= '1' then return {'stale', now[1]} end
@@ -38,6 +55,8 @@ local function finish(k)
         redis.call('HSET', record, 'attempts', now[4])
     end
     redis.call('HDEL', record, 'run', 'journal', 'crashes', 'blamed')
+    keep_in_index(id, now[1], status, now[5], hashes)
+    moved[#moved + 1] = id
     redis.call('DEL', in_progress)
     redis.call('ZREM', claimed_from, id)
     redis.call('ZREM', KEYS[1], id) -- where it was put since, if the lease was lost
@@ -61,4 +80,5 @@ end
 
 local verdicts = {}
 for n = 1, (#KEYS - 1) / 8 do verdicts[n] = finish(8 * n - 6) end
+if #moved > 0 then redis.call('PUBLISH', channel, table.concat(moved, ' ')) end
 return verdicts

@@ -24,7 +24,9 @@ local function verdict(record, in_progress, frozen, queue, id, run, mark, recipi
     redis.call('SET', in_progress, run, 'PX', lease)
     redis.call('ZADD', queue, 'XX', now + lease + 1, id)
     redis.call('HSET', record, 'journal', mark, 'recipients', recipients, 'dated', date)
-    redis.call('HDEL', record, 'recipients_from')
+    if redis.call('HDEL', record, 'recipients_from') == 1 then
+        redis.call('HSET', record, 'recipients_from', 'journal') -- from now on nobody asks the source who they are
+    end
     if fetched ~= '' then redis.call('SET', frozen, fetched) end
     return 'go'
 end
