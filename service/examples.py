@@ -82,6 +82,7 @@ BODIES: dict[str, dict[str, Any]] = {
 _JOB_ID = "b9892a383be24e9eafd8cb5a52726247"
 _MAIL_ID = "a4eb0955cd5a49378a23b64cf95fee98"
 _ADA = {"email": "ada@example.com", "name": "Ada Lovelace"}
+_TAKEN = {"code": 250, "enhanced": "2.0.0", "text": "Ok: queued"}
 _REPLY = {"code": 451, "enhanced": "4.3.0", "text": "Try again later"}
 
 _ACCEPTED: dict[str, Any] = {
@@ -171,6 +172,17 @@ _CANCELLED: dict[str, Any] = {
     "finished_at": "2026-11-23T12:36:08.310Z",
     "recipients": [{**_ADA, "field": "to", "status": "cancelled", "reply": _REPLY}],
 }
+
+_SENT: dict[str, Any] = {
+    **_DEFERRED,
+    "status": "sent",
+    "next_attempt_at": None,
+    "finished_at": "2026-11-23T12:36:01.003Z",
+    "recipients": [{**_ADA, "field": "to", "status": "sent", "reply": _TAKEN}],
+    "attempts": [{**_ATTEMPT, **_TAKEN, "phase": "dot", "outcome": "sent", "row": None, "next_attempt_at": None}],
+}
+
+_VERDICT: dict[str, Any] = {"id": _ACCEPTED["id"], "status": "sent", "jobs": [_SENT]}
 
 _LISTED: dict[str, Any] = {name: value for name, value in _DEFERRED.items() if name != "attempts"}
 
@@ -279,24 +291,25 @@ _OPEN: dict[str, Any] = {
 }
 
 ANSWERS: dict[str, dict[str, Any]] = {
-    "submit": {"event": _ACCEPTED},
-    "getJob": {"deferred": _DEFERRED},
-    "submitBatch": {"one_refused": _BATCH},
-    "cancelJob": {"cancelled": _CANCELLED},
-    "retryJob": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},
-    "resolveJob": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},
-    "rescheduleJob": {"deferred": _DEFERRED},
-    "listJobs": {"deferred": {"data": [_LISTED], "next": "MTc2NDA3MDU2MDg3MS5iOTg5MmEzODNiZTI0ZTll"}},
-    "retryJobs": {"done": {"retried": 4998, "content_expired": 1, "changed": 1, "next": None}},
-    "getHistory": {"cancelled": _HISTORY},
-    "listAttempts": {"deferred": _ATTEMPTS},
-    "listRelays": {"open": {"data": [_OPEN]}},
-    "pauseRelay": {"paused": {**_RELAY, "paused_at": "2026-11-23T12:36:08.310Z"}},
-    "resumeRelay": {"resumed": _RELAY},
-    "listMail": {"one": {"data": [_SUMMARY], "next": None}},
-    "waitForMail": {"arrived": _SUMMARY},
-    "getMail": {"welcome": _MAIL},
-    "healthz": {"ok": {"status": "ok"}},
-    "readyz": {"ready": {"status": "ready", "queue": "ok", "alarms": {}, "templates": 3, "broken_templates": {}}},
+    "submit 202": {"event": _ACCEPTED},
+    "submit 200": {"waited_for": _VERDICT},
+    "getJob 200": {"deferred": _DEFERRED},
+    "submitBatch 202": {"one_refused": _BATCH},
+    "cancelJob 200": {"cancelled": _CANCELLED},
+    "retryJob 200": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},
+    "resolveJob 200": {"queued": {**_DEFERRED, "status": "queued", "next_attempt_at": None}},
+    "rescheduleJob 200": {"deferred": _DEFERRED},
+    "listJobs 200": {"deferred": {"data": [_LISTED], "next": "MTc2NDA3MDU2MDg3MS5iOTg5MmEzODNiZTI0ZTll"}},
+    "retryJobs 200": {"done": {"retried": 4998, "content_expired": 1, "changed": 1, "next": None}},
+    "getHistory 200": {"cancelled": _HISTORY},
+    "listAttempts 200": {"deferred": _ATTEMPTS},
+    "listRelays 200": {"open": {"data": [_OPEN]}},
+    "pauseRelay 200": {"paused": {**_RELAY, "paused_at": "2026-11-23T12:36:08.310Z"}},
+    "resumeRelay 200": {"resumed": _RELAY},
+    "listMail 200": {"one": {"data": [_SUMMARY], "next": None}},
+    "waitForMail 200": {"arrived": _SUMMARY},
+    "getMail 200": {"welcome": _MAIL},
+    "healthz 200": {"ok": {"status": "ok"}},
+    "readyz 200": {"ready": {"status": "ready", "queue": "ok", "alarms": {}, "templates": 3, "broken_templates": {}}},
 }
-"""Operation -> name of the example -> the answer."""
+"""Operation and status -> name of the example -> the answer."""

@@ -25,6 +25,7 @@ from mailer.jobs import NewJob
 from mailer.store.jobs import EnqueueRequest, EnqueueResult, Idempotency, JobStore, Verdict
 from service import bodies, mapping
 from service.moments import check_moments
+from service.schemas import Accepted
 from service.submissions import EventSubmission, JobSubmission
 
 REUSED = "This idempotency key came with another body within the last 24 hours."
@@ -39,10 +40,13 @@ class Acceptance:
     replayed: bool
 
     @property
+    def said(self) -> Accepted:
+        return Accepted.model_validate_json(self.answer)
+
+    @property
     def location(self) -> str | None:
-        jobs = orjson.loads(self.answer)["jobs"]
-        link: str | None = jobs[0]["links"]["self"] if len(jobs) == 1 else None
-        return link
+        jobs = self.said.jobs
+        return jobs[0].links.self if len(jobs) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,9 +90,10 @@ def complete(schema: dict[str, Any]) -> None:
             responses: dict[str, Any] = operation["responses"]
             more = problems(403, 500, *([422] if "422" in responses else []))
             responses.update({str(code): response for code, response in more.items()})
-            for name, value in examples.ANSWERS.get(operation["operationId"], {}).items():
-                response = responses.get("200") or responses["202"]
-                response["content"]["application/json"].setdefault("examples", {})[name] = {"value": value}
+            for code in ("200", "202"):
+                for name, value in examples.ANSWERS.get(f"{operation['operationId']} {code}", {}).items():
+                    content = responses[code]["content"]["application/json"]
+                    content.setdefault("examples", {})[name] = {"value": value}
     for unused in ("HTTPValidationError", "ValidationError"):
         schema["components"]["schemas"].pop(unused, None)
 

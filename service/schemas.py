@@ -158,7 +158,10 @@ class Verdict(BaseModel):
     """The answer to a submission that was waited for: as the answer to any other, with the jobs as they ended."""
 
     id: str
-    status: str
+    status: str = Field(
+        description="Of several jobs the first of `unknown`, `failed`, `expired`, `cancelled`, `sent`, `skipped` that "
+        "is there."
+    )
     jobs: list[JobOut]
 
 

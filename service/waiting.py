@@ -5,12 +5,17 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
 
+from mailer.jobs import Status
 from mailer.store.jobs import JobStore, JobView
 from mailer.store.moves import Moves
 from service.history import has_ended
+from service.schemas import Accepted, Verdict
+from service.views import show_job
 
 LONGEST_S = 60
 SIGN_OF_LIFE_S = 15.0
+GRAVEST_FIRST = (Status.UNKNOWN, Status.FAILED, Status.EXPIRED, Status.CANCELLED, Status.SENT, Status.SKIPPED)
+"""The status of several jobs together."""
 _WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?")
 
 
@@ -20,6 +25,18 @@ def preferred_wait(prefer: Sequence[str]) -> int | None:
         if found := _WAIT.fullmatch(preference.partition(";")[0].strip().lower()):
             return min(int(found[1]), LONGEST_S)
     return None
+
+
+async def verdict_on(accepted: Accepted, jobs: JobStore, moves: Moves, seconds: float) -> Verdict | None:
+    """None where it is not known how all of its jobs end within the time."""
+    if all(job.status == "scheduled" for job in accepted.jobs):
+        return None
+    views = await ended(jobs, moves, [job.id for job in accepted.jobs], seconds)
+    if views is None:
+        return None
+    statuses = {view.job.status for view in views}
+    worst = next(status for status in GRAVEST_FIRST if status in statuses)
+    return Verdict(id=accepted.id, status=worst, jobs=[show_job(view) for view in views])
 
 
 async def ended(jobs: JobStore, moves: Moves, job_ids: Sequence[str], seconds: float) -> list[JobView] | None:

@@ -7,11 +7,13 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from service.batch import accept_each, accept_together, items_of
 from service.bodies import read_json, validate
-from service.dependencies import IntakeDep, JobId, JobsDep, OwnerDep, view_of
+from service.dependencies import IntakeDep, JobId, JobsDep, MovesDep, OwnerDep, view_of
+from service.intake import Acceptance
 from service.openapi import SUBMIT_BODY, body_of, problems
-from service.schemas import Accepted, Attempts, BatchAnswer, JobOut
+from service.schemas import Accepted, Attempts, BatchAnswer, JobOut, Verdict
 from service.submissions import Batch
 from service.views import show_attempts, show_job
+from service.waiting import preferred_wait, verdict_on
 
 router = APIRouter(tags=["jobs"])
 
@@ -23,6 +25,11 @@ router = APIRouter(tags=["jobs"])
     response_class=Response,
     openapi_extra={"requestBody": SUBMIT_BODY},
     responses={
+        200: {
+            "model": Verdict,
+            "description": "Only with `Prefer: wait`: how every job of it ended.",
+            "headers": {"Preference-Applied": {"description": "`wait=10`", "schema": {"type": "string"}}},
+        },
         202: {
             "model": Accepted,
             "description": "Accepted: recorded and queued. Nothing is lost from here on.",
@@ -38,19 +45,33 @@ async def submit(
     request: Request,
     intake: IntakeDep,
     owner: OwnerDep,
+    jobs: JobsDep,
+    moves: MovesDep,
     idempotency_key: Annotated[str | None, Header(description="1 to 255 visible characters; kept 24 h.")] = None,
+    prefer: Annotated[list[str] | None, Header(description="`wait=10`: seconds, 60 at the most.")] = None,
 ) -> Response:
     """Submit a job (a template or inline content), or an event that templates answer.
 
-    Answers as soon as the job is recorded; a worker does the rest.
+    Answers as soon as the job is recorded; a worker does the rest. With `Prefer: wait=10` the answer is 200 and how it
+    ended, if that is known in time; else 202 as always.
     """
     acceptance = await intake.accept(await read_json(request), owner, idempotency_key)
+    headers = _headers(acceptance)
+    if (seconds := preferred_wait(prefer or [])) is not None:
+        verdict = await verdict_on(acceptance.said, jobs, moves, seconds)
+        if verdict is not None:
+            headers["Preference-Applied"] = f"wait={seconds}"
+            return Response(verdict.model_dump_json(), HTTPStatus.OK, headers, "application/json")
+    return Response(acceptance.answer, HTTPStatus.ACCEPTED, headers, "application/json")
+
+
+def _headers(acceptance: Acceptance) -> dict[str, str]:
     headers: dict[str, str] = {}
     if acceptance.location:
         headers["Location"] = acceptance.location
     if acceptance.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return Response(acceptance.answer, HTTPStatus.ACCEPTED, headers, "application/json")
+    return headers
 
 
 @router.post(
