@@ -18,6 +18,7 @@
         ├── TemplateUnavailable 503: the template is there, but its folder is broken
         ├── NotAllowedInStatus  409: a control that the job's status does not allow
         ├── ContentGone         410: a job that cannot be sent again
+        ├── Overloaded          503: nothing more is accepted for now
         └── InvalidSubmission   422: a field of a job or an event
             ├── VariableMissing
             ├── UnknownTemplate
@@ -163,6 +164,18 @@ class ContentGone(Refused):
     status = HTTPStatus.GONE
     code = "content_expired"
     title = "The job's content is no longer kept"
+
+
+class Overloaded(Refused):
+    """There is too much to do already. Send it again later."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    code = "overloaded"
+    title = "There is too much to do already"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class InvalidSubmission(Refused):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from mailer.errors import InvalidSubmission, QueueUnavailable, Refused, within
+from mailer.errors import InvalidSubmission, Overloaded, QueueUnavailable, Refused, within
 from service.intake import Acceptance, Intake, Item
 from service.problems import QUEUE_UNAVAILABLE
 from service.schemas import BatchAnswer, BatchItem, ItemProblem, ProblemField
@@ -26,13 +26,14 @@ def items_of(batch: Batch) -> list[Item]:
 
 
 async def accept_each(intake: Intake, items: Sequence[Item], owner: str) -> BatchAnswer:
-    """An item that is refused is no trouble of the others. Raises QueueUnavailable where none could be recorded."""
+    """An item that is refused is no trouble of the others. Raises QueueUnavailable or Overloaded where that is so of
+    all."""
     asked = (intake.accept(item.body, owner, item.idempotency_key) for item in items)
     found = await asyncio.gather(*asked, return_exceptions=True)
     results = [_shown(index, one) for index, one in enumerate(found)]
-    unavailable = [one for one in found if isinstance(one, QueueUnavailable)]
-    if len(unavailable) == len(items):
-        raise unavailable[0]
+    later = [one for one in found if isinstance(one, QueueUnavailable | Overloaded)]
+    if len(later) == len(items):
+        raise later[0]
     return _answer(results)
 
 

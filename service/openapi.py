@@ -68,7 +68,7 @@ _PROBLEMS = {
     415: "`unsupported_media_type`",
     422: "`validation_failed`, `template_variable_missing`, `unknown_template`, `unknown_event`, `header_injection`, "
     "`idempotency_key_reused`, `batch_refused`",
-    503: "`queue_unavailable`, `template_broken` (both with Retry-After), `record_too_new`",
+    503: "`queue_unavailable`, `overloaded`, `template_broken` (all with Retry-After), `record_too_new`",
 }
 
 

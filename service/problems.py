@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mailer.errors import FieldError, NotAllowedInStatus, QueueUnavailable, RecordTooNew, Refused
+from mailer.errors import FieldError, NotAllowedInStatus, Overloaded, QueueUnavailable, RecordTooNew, Refused
 
 log = structlog.get_logger()
 
@@ -59,7 +59,8 @@ def problem(
 
 
 def refused(request: Request, error: Refused) -> Response:
-    retry = {"Retry-After": str(RETRY_AFTER_S)} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    after_s = error.retry_after_s if isinstance(error, Overloaded) else RETRY_AFTER_S
+    retry = {"Retry-After": str(after_s)} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
     more = {"job_status": error.job_status} if isinstance(error, NotAllowedInStatus) else {}
     said = str(error)
     return problem(request, error.status, error.code, error.title, said, errors=error.errors, headers=retry, **more)

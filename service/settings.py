@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from mailer.settings import Settings
+from mailer.jobs import Stream
+from mailer.settings import DAY_S, LONGEST_TRYING_S, FromJson, Settings
 
 MIN_KEY_LENGTH = 16
 
@@ -27,6 +28,16 @@ def parse_api_keys(text: str) -> dict[str, str]:
     return keys
 
 
+MAX_WAIT_S: dict[Stream, float | None] = {Stream.CRITICAL: 15 * 60, Stream.NORMAL: 4 * 3600, Stream.BULK: DAY_S}
+"""Well below what each stream's backoff gives up after: what is accepted has to have time to be tried."""
+
+
+def _with_defaults(given: dict[Stream, float | None]) -> dict[Stream, float | None]:
+    if any(wait is not None and not 1 <= wait <= LONGEST_TRYING_S for wait in given.values()):
+        raise ValueError(f"a wait has to be between 1 and {LONGEST_TRYING_S} seconds, or null")
+    return {**MAX_WAIT_S, **given}
+
+
 def _check_api_keys(value: SecretStr) -> SecretStr:
     parse_api_keys(value.get_secret_value())
     return value
@@ -46,5 +57,19 @@ class ServiceSettings(Settings):
         "on",
         description="`off` opens the API to whoever reaches it, and answers only requests whose Host is "
         "loopback, or POSTROOM_HOST where that is one address. For development.",
+    )
+    max_wait_s: Annotated[dict[Stream, float | None], AfterValidator(_with_defaults), FromJson] = Field(
+        default_factory=lambda: dict(MAX_WAIT_S),
+        description="Longest wait of the oldest due job of a stream, in seconds, as JSON: from then on POST /jobs "
+        'answers 503 `overloaded` for it. `{"bulk": null}`: no limit. What is left out keeps its default: critical 900, '
+        "normal 14400, bulk 86400.",
+        validate_default=True,
+    )
+    max_memory_percent: int = Field(
+        90,
+        ge=10,
+        le=99,
+        description="Share of the queue server's `maxmemory` (of the machine's memory where it has none) from which on "
+        "POST /jobs answers 503 `overloaded`. What was accepted goes on.",
     )
     max_body_mb: int = Field(10, ge=1, le=100, description="Largest request body, in MB (1,000,000 bytes).")

@@ -57,6 +57,13 @@ def refusal(error: QueueRefused) -> tuple[str, Alarm]:
     return "queue.refused", Alarm(f"The queue server answers with an error: {text[:300]}")
 
 
+def memory_share(info: Mapping[str, Any]) -> float | None:
+    """What the server uses of the memory that it may use, or of the machine's where it has no bound of its own; from 0
+    to 1. None where it does not say."""
+    limit = int(info.get("maxmemory") or 0) or int(info.get("total_system_memory") or 0)
+    return int(info["used_memory"]) / limit if limit and "used_memory" in info else None
+
+
 def setup_alarms(info: Mapping[str, Any], durability: Durability) -> dict[str, Alarm]:
     """What INFO shows of a server on which mail could be lost, with what to set."""
     alarms: dict[str, Alarm] = {}
@@ -94,6 +101,8 @@ class ServerWatch:
         self._changed: dict[str, Alarm] = {}
         self._told: dict[str, float] = {}
         self.alarms: Mapping[str, Alarm] = {}
+        self.memory_share: float | None = None
+        """As last seen: memory_share()."""
 
     @property
     def blocked_by(self) -> str | None:
@@ -127,8 +136,11 @@ class ServerWatch:
 
     async def _look_at_setup(self) -> dict[str, Alarm]:
         try:
-            return setup_alarms(await command(self._redis, "INFO"), self._durability)
+            info = await command(self._redis, "INFO")
+            self.memory_share = memory_share(info)
+            return setup_alarms(info, self._durability)
         except QueueRefused as error:  # a user without the right to it
+            self.memory_share = None
             detail = f"How the queue server is set up cannot be seen: allow INFO ({error})"
             return {"queue.not_inspected": Alarm(detail, blocks=False)}
 

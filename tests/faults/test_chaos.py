@@ -148,6 +148,7 @@ async def test_a_leaked_key_is_seen(redis: RedisClient) -> None:
     await redis.set(keys.EPOCH, "1")
     await redis.hset(keys.job("at-rest"), "status", "sent")
     await redis.pexpire(keys.job("at-rest"), 60_000)
+    await redis.zadd(keys.jobs("sent"), {"at-rest": 1})
     relays = RelayStore(redis)
     await relays.change("paused", paused)
     assert (await relays.slot("paused", 1_000_000, 0)).is_reserved
@@ -159,9 +160,12 @@ async def test_a_leaked_key_is_seen(redis: RedisClient) -> None:
     await redis.set("postroom:invented", "1", px=60_000)
     await redis.set(keys.job("of-another-type"), "1", px=60_000)
     await redis.set(keys.relay("not-paused"), "{}")
+    await redis.zadd(keys.jobs("failed"), {"at-rest": 1, "gone": 1})
     assert await leaks(redis) == [
         "arq:in-progress:running belongs to an unfinished job",
         "arq:queue is a queue that is not empty",
+        "at-rest is sent, and in the indexes of sent, failed",
+        "gone is gone, and in the indexes of failed",
         "postroom:invented is in no row of mailer/store/keys.py",
         "postroom:job:of-another-type is a string",
         "postroom:payload:forgotten has no TTL",
@@ -171,7 +175,7 @@ async def test_a_leaked_key_is_seen(redis: RedisClient) -> None:
 
 def test_the_table_of_keys_is_read_whole() -> None:
     rows = [row for row in (keys.__doc__ or "").splitlines() if row.startswith(("| postroom:", "| arq:"))]
-    named = [name for row in rows if "| channel |" not in row for name in row.split("|")[1].split(",")]
+    named = [name for row in rows if "| channel" not in row for name in row.split("|")[1].split(",")]
     assert len(KINDS) == len(named)
 
 

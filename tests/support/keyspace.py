@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mailer import queue
+from mailer.jobs import Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient, answered
 from mailer.store.relays import decode_state
@@ -58,7 +59,26 @@ async def leaks(redis: RedisClient) -> list[str]:
             if trouble is not None and ttl != NO_KEY:
                 found.append(f"{name.decode()} {trouble}")
         if cursor == 0:
-            return sorted(set(found))
+            return sorted({*found, *await _wrongly_indexed(redis)})
+
+
+async def _wrongly_indexed(redis: RedisClient) -> list[str]:
+    """Jobs that stand in another index than that of their status, or in none."""
+    indexed: dict[bytes, list[str]] = {}
+    for status in Status:
+        for job_id in await answered(redis, redis.zrange(keys.jobs(status), 0, -1), 10.0):
+            indexed.setdefault(job_id, []).append(status)
+    records = [name async for name in redis.scan_iter(match=keys.job("*"), count=AT_A_STEP, _type="HASH")]
+    job_ids = sorted({name.removeprefix(keys.JOB.encode()) for name in records} | indexed.keys())
+    pipe = redis.pipeline(transaction=False)
+    for job_id in job_ids:
+        pipe.hget(keys.job(job_id.decode()), "status")
+    statuses = [(status or b"gone").decode() for status in await answered(redis, pipe.execute(), 60.0)]
+    return [
+        f"{job_id.decode()} is {status}, and in the indexes of {', '.join(indexed.get(job_id, ['none']))}"
+        for job_id, status in zip(job_ids, statuses, strict=True)
+        if indexed.get(job_id) != [status]
+    ]
 
 
 async def _is_a_paused_relay(redis: RedisClient, name: str) -> bool:
@@ -78,6 +98,6 @@ def _trouble(name: str, kind: str, ttl: int) -> str | None:
         return "is a queue that is not empty"
     if name.startswith(GONE_AT_REST):
         return "belongs to an unfinished job"
-    if ttl == NO_TTL and name not in MAY_STAY and not name.startswith(BOUNDED):
+    if ttl == NO_TTL and name not in MAY_STAY and not name.startswith((BOUNDED, keys.JOBS)):
         return FOR_GOOD
     return None
