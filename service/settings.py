@@ -61,8 +61,8 @@ class ServiceSettings(Settings):
     max_wait_s: Annotated[dict[Stream, float | None], AfterValidator(_with_defaults), FromJson] = Field(
         default_factory=lambda: dict(MAX_WAIT_S),
         description="Longest wait of the oldest due job of a stream, in seconds, as JSON: from then on POST /jobs "
-        'answers 503 `overloaded` for it. `{"bulk": null}`: no limit. What is left out keeps its default: critical 900, '
-        "normal 14400, bulk 86400.",
+        'answers 503 `overloaded` for it. `{"bulk": null}`: no limit. What is left out keeps its default: critical '
+        "900, normal 14400, bulk 86400.",
         validate_default=True,
     )
     max_memory_percent: int = Field(

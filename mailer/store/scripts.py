@@ -1,6 +1,7 @@
 """The scripts in lua/, run by their digest and, where it is asked for, synced to disk before they count as done.
 
-A server that was restarted knows no scripts: they are sent again, once.
+A server that was restarted knows no scripts: all of them are sent again, so that no call has to wait twice for the disk
+because its script is not there yet.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,14 @@ SYNC_TIMEOUT_S = 1.5
 
 
 @cache
-def _source(name: str) -> str:
-    return (resources.files("mailer.store") / "lua" / f"{name}.lua").read_text()
+def _sources() -> dict[str, str]:
+    folder = resources.files("mailer.store") / "lua"
+    return {item.name.removesuffix(".lua"): item.read_text() for item in folder.iterdir()}
+
+
+@cache
+def _digest(name: str) -> str:
+    return sha1(_sources()[name].encode(), usedforsecurity=False).hexdigest()
 
 
 class Script:
@@ -31,8 +38,7 @@ class Script:
 
     def __init__(self, redis: RedisClient, name: str, durability: Durability | None = None) -> None:
         self._redis = redis
-        self._source = _source(name)
-        self._digest = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+        self._name = name
         self._durability = durability if durability is not None and durability.fsync else None
 
     async def __call__(self, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
@@ -41,17 +47,24 @@ class Script:
 
     async def _run(self, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         try:
-            return await self._once("EVALSHA", self._digest, keys, args)
+            return await self._once(keys, args)
         except NoScriptError:
-            return await self._once("EVAL", self._source, keys, args)
+            await self._load_all()
+            return await self._once(keys, args)
 
-    async def _once(self, command: str, script: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        words = (command, script, len(keys), *keys, *args)
+    async def _load_all(self) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for source in _sources().values():
+            pipe.execute_command("SCRIPT LOAD", source)
+        await pipe.execute()
+
+    async def _once(self, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        words = ("EVALSHA", _digest(self._name), len(keys), *keys, *args)
         if self._durability is None:
             return await self._redis.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         pipe = self._redis.pipeline(transaction=False)  # one connection: WAITAOF looks at what this one wrote
         pipe.execute_command(*words)
-        pipe.execute_command("EVAL", _source("sync"), 1, keys_of.SYNCED, SYNCED_KEPT_MS)
+        pipe.execute_command("EVALSHA", _digest("sync"), 1, keys_of.SYNCED, SYNCED_KEPT_MS)
         pipe.execute_command("WAITAOF", 1, self._durability.replicas, int(SYNC_TIMEOUT_S * 1000))
         reply, written, synced = await pipe.execute(raise_on_error=False)
         for item in (reply, written, synced):
