@@ -139,6 +139,27 @@ async def test_the_readmes_examples_do_what_it_says(dev: Dev) -> None:
     await until(failed, what="the bounce")
 
 
+@needs_curl
+async def test_the_examples_of_the_api_page_are_answered_as_it_says(dev: Dev) -> None:
+    """One after the other, each with the id of the newest job."""
+    page = (ROOT / "docs" / "api.md").read_text()
+    lines = [
+        line
+        for block in re.findall(r"```sh\n(curl .*?)```", page, re.DOTALL)
+        for line in re.split(r"\n(?=curl )", block)
+    ]
+    assert len(lines) >= 10
+    for line in lines:
+        newest = (await dev.api.get("/jobs", params={"limit": "1"})).json()["data"]
+        variables = {"$POSTROOM": f"http://127.0.0.1:{dev.port}", "$JOB": newest[0]["id"] if newest else ""}
+        for name, value in variables.items():
+            line = line.replace(name, value)  # noqa: PLW2901 - the line as a shell would read it
+        answer = await shell(
+            line.replace("curl -s", "curl -s --fail-with-body"), dev.port, dev.env["POSTROOM_DEMO_PORT"]
+        )
+        assert answer, line
+
+
 async def postroom(env: dict[str, str], *words: str) -> tuple[int, str]:
     child = await asyncio.create_subprocess_exec(
         str(BIN / "postroom"),
