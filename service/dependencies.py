@@ -20,6 +20,7 @@ from mailer.store.listing import JobList
 from mailer.store.mailbox import MailboxStore
 from mailer.store.moves import Moves
 from mailer.store.relays import RelayStore
+from mailer.store.streams import StreamStore
 from mailer.store.watch import ServerWatch
 from service.intake import Intake
 
@@ -35,6 +36,7 @@ class State(TypedDict):
     controls: ControlStore
     mailbox: MailboxStore
     relays: RelayStore
+    streams: StreamStore
     templates: TemplateLibrary
     intake: Intake
     watch: ServerWatch
@@ -49,6 +51,7 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
             watch = ServerWatch(redis, settings.durable)
             await watch.look()
             moves = Moves(redis)
+            streams = StreamStore(redis, settings.durable)
             watching = asyncio.create_task(watch.run())
             watching.add_done_callback(_watch_ended)
             catalogue = templates.catalogue(time.monotonic())
@@ -63,6 +66,7 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
                     controls=ControlStore(redis, settings.retention, settings.durable),
                     mailbox=MailboxStore(redis),
                     relays=RelayStore(redis),
+                    streams=streams,
                     templates=templates,
                     intake=Intake(jobs, templates, settings.from_),
                     watch=watch,
@@ -108,6 +112,10 @@ def _relays(request: Request) -> RelayStore:
     return cast("RelayStore", request.state.relays)
 
 
+def _streams(request: Request) -> StreamStore:
+    return cast("StreamStore", request.state.streams)
+
+
 def _templates(request: Request) -> TemplateLibrary:
     return cast("TemplateLibrary", request.state.templates)
 
@@ -127,6 +135,7 @@ MovesDep = Annotated[Moves, Depends(_moves)]
 ControlsDep = Annotated[ControlStore, Depends(_controls)]
 MailboxDep = Annotated[MailboxStore, Depends(_mailbox)]
 RelaysDep = Annotated[RelayStore, Depends(_relays)]
+StreamsDep = Annotated[StreamStore, Depends(_streams)]
 TemplatesDep = Annotated[TemplateLibrary, Depends(_templates)]
 WatchDep = Annotated[ServerWatch, Depends(_watch)]
 OwnerDep = Annotated[str, Depends(_owner)]

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service import examples
+from service import example_answers, examples
 from service.filters import RetryRequest
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
@@ -91,7 +91,7 @@ def complete(schema: dict[str, Any]) -> None:
             more = problems(403, 500, *([422] if "422" in responses else []))
             responses.update({str(code): response for code, response in more.items()})
             for code in ("200", "202"):
-                for name, value in examples.ANSWERS.get(f"{operation['operationId']} {code}", {}).items():
+                for name, value in example_answers.ANSWERS.get(f"{operation['operationId']} {code}", {}).items():
                     content = responses[code]["content"]["application/json"]
                     content.setdefault("examples", {})[name] = {"value": value}
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -21,15 +21,15 @@ from arq.worker import Worker
 from mailer import queue
 from mailer.errors import QueueRefused, QueueUnavailable
 from mailer.store.connection import RedisClient
-from mailer.store.leases import MOST_CLAIMED
 from mailer.store.reconciling import Reconciler
-from mailer.store.runs import Claim, Claimed
+from mailer.store.runs import MOST_CLAIMED, Claim, Claimed
 from mailer.store.wake import listen_for_work
 from mailer.store.watch import ServerWatch
 from worker.heartbeat import AWAY_S, Heartbeat
 from worker.lease import PUSHED_BACK_S, Lease
 from worker.quarantine import Quarantine
 from worker.running import Runs
+from worker.shares import Shares
 
 log = structlog.get_logger()
 
@@ -55,12 +55,15 @@ class LeasedWorker(Worker):
     name: str
     _runs: Runs
     _quarantine: Quarantine
+    _shares: Shares
     _heartbeat: Heartbeat
     _claims = 0
     _unheard = False
     """A claim was made whose answer did not come."""
     _attention: asyncio.Event | None = None
     _woken = True
+    _held_back = False
+    """Jobs are due for which there is no room among the slots of their streams."""
     _hurry = False
     _defect: BaseException | None = None
 
@@ -68,7 +71,8 @@ class LeasedWorker(Worker):
         """Run until told to stop; in burst mode, until the queues are empty."""
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self._attention = asyncio.Event()
-        self._runs = Runs(self._wake if self.burst else self._attention.set)
+        self._runs = Runs(self._run_ended)
+        self._shares = Shares(int(self.max_jobs))
         self._quarantine = Quarantine(self._runs)
         if self.on_startup:
             await self.on_startup(self.ctx)
@@ -136,6 +140,11 @@ class LeasedWorker(Worker):
         if self._attention is not None:
             self._attention.set()
 
+    def _run_ended(self) -> None:
+        self._woken = self._woken or self.burst or self._held_back
+        if self._attention is not None:
+            self._attention.set()
+
     async def _wait(self, seconds: float) -> None:
         """Until something happens, or for `seconds`. Not by asyncio.wait_for, which can swallow a cancellation."""
         if self._attention is not None and seconds > 0:
@@ -161,7 +170,7 @@ class LeasedWorker(Worker):
                 await self._after_absence()
                 continue
             self._begin(claim)
-            if self.burst and claim.next_due is None and not self._runs:
+            if self.burst and claim.is_last and not self._runs:
                 return
             more = len(claim.jobs) == wanted or claim.alone or claim.waiting
             look_at = 0.0 if more else time.monotonic() + min(POLL_S, _until(claim))
@@ -170,14 +179,18 @@ class LeasedWorker(Worker):
     async def _claim(self, wanted: int) -> Claim:
         """The next claim, or again the one whose reply was lost."""
         self._unheard = True
+        quota = self._shares.quota(wanted, self._runs.held())
         claim: Claim = await self.ctx["leases"].claim(
             self.name,
             self._claims + 1,
             wanted=wanted,
             running=self._quarantine.in_the_way(),
             streams_first=self._quarantine.had_its_turn,
+            quota=quota,
         )
         self._unheard = False
+        self._shares.heard(quota, claim)
+        self._held_back = claim.held_back
         self._claims += 1
         return claim
 

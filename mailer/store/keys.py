@@ -11,6 +11,7 @@
 | postroom:moved | channel: ids of jobs that something has happened to | | finish, control | API |
 | postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue | enqueue, API |
 | postroom:claimed:{worker} | hash: number of its last claim, and what that took | ten leases | claim | claim, whose reply was lost |
+| postroom:streams:paused | hash: stream to the time since which it is paused, ms | none: one key | pause | claim, streams, API |
 | postroom:quarantine | string: the worker that takes care of quarantined jobs | the lease | claim, beat | claim, beat |
 | postroom:epoch | string: names the data set | none: one key | probe | every process |
 | postroom:probe | string | a minute | probe | nobody: written to see that the server takes writes |
@@ -40,6 +41,7 @@ MOVED = "postroom:moved"
 EPOCH = "postroom:epoch"
 PROBE = "postroom:probe"
 SYNCED = "postroom:synced"
+PAUSED_STREAMS = "postroom:streams:paused"
 QUARANTINE_HOLDER = "postroom:quarantine"
 RECONCILER = "postroom:reconciler"
 RECONCILER_CURSOR = "postroom:reconciler:cursor"

@@ -15,6 +15,7 @@ from mailer.store import keys, records
 from mailer.store.connection import CALL_TIMEOUT_S, RedisClient
 from mailer.store.gather import SYNCING_AT_ONCE, Gatherer
 from mailer.store.runs import (
+    MOST_CLAIMED,
     Claim,
     Claimed,
     Ending,
@@ -22,11 +23,11 @@ from mailer.store.runs import (
     Held,
     JournalEntry,
     JournalVerdict,
+    Quota,
     Release,
 )
 from mailer.store.scripts import Script
 
-MOST_CLAIMED = 100
 JOURNALED_LEASES = 3
 """A run past its journal is held for so many leases: nobody is in a hurry for it, and another worker that found its
 mark while this one still waits for the relay would make a doubt of it."""
@@ -35,6 +36,7 @@ PUSHED_BACK_MS = 60_000
 JOURNAL_PAUSE_S = 0.003
 FINISH_PAUSE_S = 0.01
 """Between two calls of a worker that is busy. A relay waits for the journal, nobody for the finish."""
+NO_QUOTA = Quota()
 _PREFIXES = (keys.JOB, keys.PAYLOAD, keys.FROZEN, keys.ARQ_IN_PROGRESS, keys.ARQ_JOB)
 
 
@@ -65,19 +67,31 @@ class LeaseStore:
         # Not synced: a release that is lost leaves a lease that runs out.
         self._releases = Gatherer(self._release_all)
 
-    async def claim(self, worker: str, number: int, *, wanted: int, running: int, streams_first: bool = False) -> Claim:
+    async def claim(
+        self,
+        worker: str,
+        number: int,
+        *,
+        wanted: int,
+        running: int,
+        streams_first: bool = False,
+        quota: Quota = NO_QUOTA,
+    ) -> Claim:
         """Lease up to `wanted` due jobs. `running`: this worker's runs that a quarantined job waits for.
         `streams_first`: one has just had its turn.
 
         `number` counts this worker's claims; a claim that got no answer is repeated with the same one.
         """
         began = time.monotonic()
-        names = [queue.QUARANTINE, *queue.QUEUES.values(), keys.QUARANTINE_HOLDER, keys.claimed(worker)]
-        now, next_due, alone, waiting, jobs, newer = await self._claim(
+        names = [queue.QUARANTINE, *queue.QUEUES.values(), keys.PAUSED_STREAMS]
+        names += [keys.QUARANTINE_HOLDER, keys.claimed(worker)]
+        now, next_due, alone, waiting, jobs, newer, held_back = await self._claim(
             names,
             [
                 *(worker, number, self._lease_ms, min(wanted, MOST_CLAIMED), running, int(streams_first)),
                 *(RECORD_VERSION, CRASHES_TO_QUARANTINE, PUSHED_BACK_MS, *_PREFIXES, self._waited_for_until(began)),
+                quota.lower_most,
+                *(part for stream in queue.QUEUES for part in (stream, quota.least.get(stream, 0))),
             ],
         )
         self._clock = (now, began)
@@ -89,6 +103,7 @@ class LeaseStore:
             alone=bool(alone),
             waiting=bool(waiting),
             newer=tuple(job_id.decode(errors="backslashreplace") for job_id in newer),
+            held_back=bool(held_back),
         )
 
     def _waited_for_until(self, began: float) -> int | str:

@@ -4,10 +4,12 @@ Times are milliseconds by the server's clock.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mailer.jobs import Attempt, JournalMark, Reason, Recipient, Status
+from mailer.jobs import Attempt, JournalMark, Reason, Recipient, Status, Stream
+
+MOST_CLAIMED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,15 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What of a claim goes to which stream. `least`: jobs of a stream, where so many are due; `lower_most`: jobs of all
+    streams but critical."""
+
+    least: Mapping[Stream, int] = field(default_factory=dict)
+    lower_most: int = MOST_CLAIMED
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What a claim brought. Times are milliseconds by the server's clock; `next_due` None: the queues are empty."""
 
@@ -40,6 +51,13 @@ class Claim:
     """A quarantined job is there for this worker, once nothing else runs."""
     newer: tuple[str, ...]
     """Ids that were pushed back because a newer version wrote their records, or what is there is no record."""
+    held_back: bool = False
+    """More are due, and the quota had room for critical ones only."""
+
+    @property
+    def is_last(self) -> bool:
+        """Nothing is left that could be claimed, now or later."""
+        return self.next_due is None and not self.waiting and not self.held_back
 
 
 @dataclass(frozen=True, slots=True)

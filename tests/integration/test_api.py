@@ -13,11 +13,12 @@ from pydantic import BaseModel, SecretStr
 from mailer.settings import MailerSettings
 from mailer.store import keys
 from mailer.store.connection import RedisClient
-from service.examples import ANSWERS
+from service.example_answers import ANSWERS
 from service.mailbox_schemas import MailOut, MailPage, MailSummary
 from service.relay_schemas import RelayList, RelayOut
 from service.routes.health import Health, Readiness
 from service.schemas import Accepted, Attempts, BatchAnswer, History, JobOut, JobPage, RetryProgress, Verdict
+from service.stream_schemas import StreamList, StreamOut
 from tests.conftest import TEMPLATES, served
 
 EVENT = {"event": "user.signed_up", "data": {"id": 42}}
@@ -59,6 +60,9 @@ SHAPES: dict[str, type[BaseModel]] = {
     "resolveJob 200": JobOut,
     "rescheduleJob 200": JobOut,
     "listAttempts 200": Attempts,
+    "listStreams 200": StreamList,
+    "pauseStream 200": StreamOut,
+    "resumeStream 200": StreamOut,
     "listRelays 200": RelayList,
     "pauseRelay 200": RelayOut,
     "resumeRelay 200": RelayOut,

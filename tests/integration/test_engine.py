@@ -142,7 +142,7 @@ async def test_a_worker_with_many_slots_fills_them_at_once(engines: Engines, wor
     async def all_run() -> bool:
         return len(running) == 250
 
-    async with engines.running(max_jobs=300, functions=[func(hold, name=queue.DELIVER)]):
+    async with engines.running(max_jobs=400, functions=[func(hold, name=queue.DELIVER)]):
         await until(all_run, what="250 runs", within_s=0.9)
         go_on.set()
 

@@ -1,14 +1,17 @@
 #!lua flags=allow-oom
 -- Leases due jobs to a worker, in the order of the queues, and hands over all that it needs to run them.
 --
--- KEYS  quarantine queue, queues in their order, quarantine holder, claimed (this worker's last claim)
+-- KEYS  quarantine queue, queues in their order, streams that are paused, quarantine holder, claimed (this worker's last
+--       claim)
 -- ARGV  worker, number of this claim, lease (ms), jobs wanted, this worker's runs that a quarantined job waits for,
 --       "1" where a quarantined job has just had its turn else "0", record version known here, crashes that quarantine,
 --       delay of what is pushed back (ms), what stands before the id in the keys of record, payload, frozen,
---       in-progress and blob, time after which nobody waits for this claim (ms) or ""
--- Returns {now, next due time or -1, alone, waiting, jobs, newer}: each job {id, queue, blob, record, payload, frozen};
---       alone: the one job is quarantined, nothing may run beside it; waiting: one would be there, once nothing else
---       runs; newer: ids pushed back because a newer version wrote them, or something that is no record is in the way.
+--       in-progress and blob, time after which nobody waits for this claim (ms) or "", jobs at most of all queues but the
+--       first; then for each queue: its stream, jobs at least of those that are due
+-- Returns {now, next due time or -1, alone, waiting, jobs, newer, held back}: each job {id, queue, blob, record, payload,
+--       frozen}; alone: the one job is quarantined, nothing may run beside it; waiting: one would be there, once nothing
+--       else runs; newer: ids pushed back because a newer version wrote them, or something that is no record is in the
+--       way; held back: more are due, and there was room only for those of the first queue.
 --
 -- While a job runs its score is the end of its lease, so a dead worker's jobs come due by themselves. A job that comes
 -- due with a run that never ended had its worker die: that is a crash, unless the run was past its journal, where it
@@ -16,12 +19,13 @@
 -- the server finds only now that it goes on takes nothing: others must first have time to say that they live.
 -- The keys of jobs are made here from their ids: no cluster.
 
-local quarantine, holder, claimed = KEYS[1], KEYS[#KEYS - 1], KEYS[#KEYS]
+local quarantine, paused_streams, holder, claimed = KEYS[1], KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+local FIRST, LAST = 2, #KEYS - 3 -- queues of streams
 local worker, number, lease, wanted, running = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local streams_first, version, to_quarantine = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local pushed_back = tonumber(ARGV[9])
 local record, payload, frozen, in_progress, blob = ARGV[10], ARGV[11], ARGV[12], ARGV[13], ARGV[14]
-local latest = tonumber(ARGV[15])
+local latest, lower_left = tonumber(ARGV[15]), tonumber(ARGV[16])
 local MOST_PASSED_OVER = 1000
 local MOST_OCTETS = 2000000 -- of content in one reply: a slow line must bring it within the client's patience
 local MOST_REPEATS = 3
@@ -31,6 +35,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local run = worker .. '/' .. number
 local jobs, newer, passed_over, octets, moved = {}, {}, 0, 0, false
+
+local is_paused, some_are_paused = {}, false
+for _, stream in ipairs(redis.call('HKEYS', paused_streams)) do is_paused[stream], some_are_paused = true, true end
+local function stream_of(q) return ARGV[17 + 2 * (q - FIRST)] end
+local function least_of(q) return tonumber(ARGV[18 + 2 * (q - FIRST)]) end
 
 local function count(value) return tonumber(string.match(value or '', '^%d+$') or '') or 0 end
 
@@ -94,15 +103,25 @@ end
 
 local function is_full() return #jobs >= wanted or octets > MOST_OCTETS end
 
+local function due_of(q) return is_paused[stream_of(q)] and 0 or redis.call('ZCOUNT', KEYS[q], '-inf', now) end
+
+local function is_held_back()
+    if lower_left > 0 or is_full() then return 0 end
+    for q = FIRST + 1, LAST do
+        if due_of(q) > 0 then return 1 end
+    end
+    return 0
+end
+
 local function reply(alone, waiting)
     local soonest = passed_over > 0 and now + 100 or -1
-    for q = 1, #KEYS - 2 do
+    for q = 1, LAST do
         local first = redis.call('ZRANGEBYSCORE', KEYS[q], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
         local at = tonumber(first[2])
-        if at and (soonest < 0 or at < soonest) then soonest = at end
+        if at and (soonest < 0 or at < soonest) and not (q >= FIRST and is_paused[stream_of(q)]) then soonest = at end
     end
     if moved or octets > MOST_OCTETS then soonest = now end
-    return {now, math.floor(soonest), alone, waiting, jobs, newer}
+    return {now, math.floor(soonest), alone, waiting, jobs, newer, is_held_back()}
 end
 
 -- Lost replies first: what an earlier call with this number took is handed over again, for a while.
@@ -123,17 +142,19 @@ if last == number and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS
 end
 if wanted == 0 or (latest and now > latest) then return reply(0, 0) end
 
-local function is_due(queue) return redis.call('ZCOUNT', queue, '-inf', now) > 0 end
-
 local function some_stream_is_due()
-    for q = 2, #KEYS - 2 do
-        if is_due(KEYS[q]) then return true end
+    for q = FIRST, LAST do
+        if due_of(q) > 0 then return true end
     end
     return false
 end
 
 -- A quarantined job runs alone in its worker; one worker at a time takes care of them, in turns with the streams.
-local suspects = redis.call('ZRANGEBYSCORE', quarantine, '-inf', now, 'LIMIT', 0, 100)
+local suspects = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', quarantine, '-inf', now, 'LIMIT', 0, 100)) do
+    local stream = some_are_paused and redis.pcall('HGET', record .. id, 'stream')
+    if not (type(stream) == 'string' and is_paused[stream]) then suspects[#suspects + 1] = id end
+end
 if #suspects > 0 and not (streams_first and some_stream_is_due()) then
     local held_by = redis.call('GET', holder)
     if not held_by or held_by == worker then
@@ -146,18 +167,37 @@ if #suspects > 0 and not (streams_first and some_stream_is_due()) then
     end
 end
 
-for q = 2, #KEYS - 2 do
-    local skip = 0
-    while not is_full() and passed_over < MOST_PASSED_OVER do
-        local due = redis.call('ZRANGEBYSCORE', KEYS[q], '-inf', now, 'LIMIT', skip, wanted - #jobs)
+-- In the order of the streams, but for what the lower ones are to have at least.
+local function kept_for_lower(than)
+    local kept = 0
+    for q = than + 1, LAST do
+        local least = least_of(q)
+        if least > 0 then kept = kept + math.min(least, due_of(q)) end
+    end
+    return math.min(kept, lower_left)
+end
+
+local function take_of(q)
+    local skip, room = 0, wanted - #jobs
+    if q > FIRST then room = math.min(room, lower_left) end
+    local left = room - kept_for_lower(q)
+    while left > 0 and not is_full() and passed_over < MOST_PASSED_OVER do
+        local due = redis.call('ZRANGEBYSCORE', KEYS[q], '-inf', now, 'LIMIT', skip, left)
         if #due == 0 then break end
         for _, id in ipairs(due) do
             if is_full() then break end
+            local before = #jobs
             if not consider(id, KEYS[q]) then
                 skip = skip + 1
                 passed_over = passed_over + 1
             end
+            left = left - (#jobs - before)
+            if q > FIRST then lower_left = lower_left - (#jobs - before) end
         end
     end
+end
+
+for q = FIRST, LAST do
+    if not is_paused[stream_of(q)] then take_of(q) end
 end
 return reply(0, 0)
