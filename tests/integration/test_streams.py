@@ -160,8 +160,13 @@ async def test_what_waits_is_counted_by_stream(
     assert (found["ready"], found["leased"], found["scheduled"], found["quarantined"]) == (1, 1, 1, 0)
     assert 30 <= found["oldest_wait_s"] < 40
     assert await shown(api, "critical") == {
-        "name": "critical", "paused_at": None, "oldest_wait_s": None,
-        "ready": 0, "scheduled": 0, "leased": 0, "quarantined": 0,
+        "name": "critical",
+        "paused_at": None,
+        "oldest_wait_s": None,
+        "ready": 0,
+        "scheduled": 0,
+        "leased": 0,
+        "quarantined": 0,
     }
     await workers.lapse("normal-000")
     assert ((await shown(api, "normal"))["ready"], (await shown(api, "normal"))["leased"]) == (2, 0)

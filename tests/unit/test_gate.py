@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from worker.relays.gate import KEPT_FOR_CRITICAL, Busy, Gate
+from worker.relays.gate import KEPT_FOR_CRITICAL, OTHERS_PART, Busy, Gate
 
 PATIENT_S = 30.0
 AT_ONCE_S = 0.0
@@ -151,6 +151,17 @@ class TestOrder:
         await at.come("urgent", "more urgent", critical=True)
         await at.leave("inside", "urgent", "more urgent", "other", "another")
         assert at.entered == ["inside", "urgent", "more urgent", "other", "another"]
+
+    async def test_beside_critical_mail_without_end_others_have_their_part(self, door: MakeDoor):
+        at = door(1)
+        await at.come("inside")
+        await at.come(*(f"other {each}" for each in range(50)))
+        await at.come(*(f"critical {each}" for each in range(100)), critical=True)
+        for turn in range(100):
+            await at.leave(at.entered[turn])
+        others = [name for name in at.entered[1:101] if name.startswith("other")]
+        assert len(others) == pytest.approx(100 * OTHERS_PART, abs=1)
+        assert at.entered[1:3] == ["critical 0", "critical 1"]
 
     async def test_who_comes_just_when_one_leaves_does_not_pass_those_who_wait(self, door: MakeDoor):
         at = door(1)

@@ -1,4 +1,5 @@
-"""How many of a relay's connections one worker uses at a time, with a share that is kept for critical mail."""
+"""How many of a relay's connections one worker uses at a time. Some are kept for critical mail, which goes first; but
+of those who enter while both wait, a part are others, so that no amount of critical mail stops them."""
 
 import asyncio
 import math
@@ -8,6 +9,10 @@ from contextlib import asynccontextmanager
 
 KEPT_FOR_CRITICAL = 0.3
 """Share of the connections that other mail leaves free; with a single one nothing is kept."""
+OTHERS_PART = 0.3
+"""Of those who enter while critical mail and others wait: as of the jobs that a worker claims (worker/shares.py)."""
+_OWED_BY_ONE = OTHERS_PART / (1 - OTHERS_PART)
+_MOST_OWED = 2.0
 
 
 class Busy(Exception):
@@ -27,6 +32,8 @@ class Gate:
         self._limit = limit
         self._inside = {True: 0, False: 0}
         self._waiting: dict[bool, deque[asyncio.Future[None]]] = {True: deque(), False: deque()}
+        self._owed = 0.0
+        """To others who wait, by critical mails that went before them."""
 
     @asynccontextmanager
     async def passed(self, *, critical: bool, within_s: float) -> AsyncIterator[None]:
@@ -58,13 +65,19 @@ class Gate:
             raise
 
     def _let_in(self) -> None:
-        """Critical mail first."""
-        for critical in (True, False):
-            while self._waiting[critical] and self._has_room(critical=critical):
-                turn = self._waiting[critical].popleft()
-                if not turn.done():
-                    self._inside[critical] += 1
-                    turn.set_result(None)
+        while (critical := self._next()) is not None:
+            turn = self._waiting[critical].popleft()
+            if turn.done():
+                continue
+            self._inside[critical] += 1
+            turn.set_result(None)
+            owed = self._owed + (_OWED_BY_ONE if critical else -1)
+            self._owed = min(max(0.0, owed), _MOST_OWED) if self._waiting[False] else 0.0
+
+    def _next(self) -> bool | None:
+        """Whose turn it is: critical mail's, but for the part of the others. None: nobody may enter."""
+        order = (False, True) if self._owed >= 1 else (True, False)
+        return next((kind for kind in order if self._waiting[kind] and self._has_room(critical=kind)), None)
 
     def _has_room(self, *, critical: bool) -> bool:
         limit = max(1, self._limit())
