@@ -28,7 +28,7 @@ def create_app(mailer_settings: MailerSettings, settings: ServiceSettings) -> Fa
         description=openapi.DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        lifespan=lifespan(mailer_settings),
+        lifespan=lifespan(mailer_settings, settings.limits),
         separate_input_output_schemas=False,
     )
     problems.install(app)

@@ -23,6 +23,8 @@ from mailer.store.relays import RelayStore
 from mailer.store.streams import StreamStore
 from mailer.store.watch import ServerWatch
 from service.intake import Intake
+from service.pressure import Pressure
+from service.settings import Limits
 
 log = structlog.get_logger()
 
@@ -42,7 +44,7 @@ class State(TypedDict):
     watch: ServerWatch
 
 
-def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+def lifespan(settings: MailerSettings, limits: Limits) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def run(_: FastAPI) -> AsyncIterator[State]:
         templates = TemplateLibrary(settings.templates_dir, reload=settings.templates_reload)
@@ -52,8 +54,11 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
             await watch.look()
             moves = Moves(redis)
             streams = StreamStore(redis, settings.durable)
-            watching = asyncio.create_task(watch.run())
-            watching.add_done_callback(_watch_ended)
+            pressure = Pressure(streams, watch, limits)
+            await pressure.look()
+            looking = [asyncio.create_task(watch.run()), asyncio.create_task(pressure.run())]
+            for task in looking:
+                task.add_done_callback(_look_ended)
             catalogue = templates.catalogue(time.monotonic())
             for name, trouble in catalogue.broken.items():
                 log.error("template.broken", template=name, detail=trouble)
@@ -68,18 +73,19 @@ def lifespan(settings: MailerSettings) -> Callable[[FastAPI], AbstractAsyncConte
                     relays=RelayStore(redis),
                     streams=streams,
                     templates=templates,
-                    intake=Intake(jobs, templates, settings.from_),
+                    intake=Intake(jobs, templates, settings.from_, admit=pressure.admit),
                     watch=watch,
                 )
             finally:
-                watching.cancel()
+                for task in looking:
+                    task.cancel()
                 await moves.close()
             log.info("api.stopped")
 
     return run
 
 
-def _watch_ended(task: asyncio.Task[None]) -> None:
+def _look_ended(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         log.critical("watch.defect", exc_info=task.exception())
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from mailer.errors import (
     UnknownEvent,
     UnknownTemplate,
 )
-from mailer.jobs import NewJob
+from mailer.jobs import NewJob, Stream
 from mailer.store.jobs import EnqueueRequest, EnqueueResult, Idempotency, JobStore, Verdict
 from service import bodies, mapping
 from service.moments import check_moments
@@ -79,6 +79,8 @@ class Intake:
     default_from: Address | None
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
+    admit: Callable[[Iterable[Stream]], None] = lambda _: None
+    """Raises Overloaded where one of the streams takes no more."""
 
     async def accept(self, body: dict[str, Any], owner: str, idempotency_key: str | None = None) -> Acceptance:
         """Accept a job or an event. A Refused leaves nothing behind; QueueUnavailable means: send it again."""
@@ -112,6 +114,7 @@ class Intake:
         fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest() if key else ""
         try:
             answer_id, jobs = self.prepare(body)
+            self.admit({job.stream for job in jobs})
         except Refused as refusal:
             # What was accepted once stays accepted, whatever has become of its template since.
             earlier = await self._earlier(owner, key, fingerprint, refusal) if key else None

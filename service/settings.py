@@ -1,5 +1,7 @@
 """What the API process reads besides MailerSettings. API keys exist here only."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -30,6 +32,15 @@ def parse_api_keys(text: str) -> dict[str, str]:
 
 MAX_WAIT_S: dict[Stream, float | None] = {Stream.CRITICAL: 15 * 60, Stream.NORMAL: 4 * 3600, Stream.BULK: DAY_S}
 """Well below what each stream's backoff gives up after: what is accepted has to have time to be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`waits_s`: of the oldest due job, by stream; a stream that is not there has no limit. `memory`: share of what the
+    queue server may use, from 0 to 1."""
+
+    waits_s: Mapping[Stream, float]
+    memory: float
 
 
 def _with_defaults(given: dict[Stream, float | None]) -> dict[Stream, float | None]:
@@ -73,3 +84,8 @@ class ServiceSettings(Settings):
         "POST /jobs answers 503 `overloaded`. What was accepted goes on.",
     )
     max_body_mb: int = Field(10, ge=1, le=100, description="Largest request body, in MB (1,000,000 bytes).")
+
+    @property
+    def limits(self) -> Limits:
+        waits_s = {stream: wait for stream, wait in self.max_wait_s.items() if wait is not None}
+        return Limits(waits_s, self.max_memory_percent / 100)

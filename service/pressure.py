@@ -1,0 +1,85 @@
+"""Back-pressure: nothing more is accepted before anything breaks. What was accepted goes on, and a repeated request has
+its answer.
+
+A stream is full when its oldest due job has waited for too long, so that what is accepted now would come too late; the
+queue server is full when its memory nearly is.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from mailer.errors import Overloaded, QueueUnavailable
+from mailer.jobs import Stream
+from mailer.store.streams import StreamStore
+from mailer.store.watch import ServerWatch
+from service.settings import Limits
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 2.0
+TELL_EVERY_S = 60.0
+RETRY_AFTER_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """As last seen. A stream without due jobs, or that is paused, has no wait. `memory`: None where it has no bound."""
+
+    waits_s: Mapping[Stream, float] = field(default_factory=dict)
+    memory: float | None = None
+
+
+def overload(load: Load, limits: Limits) -> dict[Stream, str]:
+    """Why nothing more is accepted, by stream. Pure."""
+    if load.memory is not None and load.memory >= limits.memory:
+        detail = f"The queue server uses {load.memory:.0%} of its memory; from {limits.memory:.0%} on it is full."
+        return dict.fromkeys(Stream, detail)
+    return {
+        stream: f"The oldest due job of stream {stream} waits for {waited_s:.0f} s; from {limit_s:g} s on it is full."
+        for stream, limit_s in limits.waits_s.items()
+        if (waited_s := load.waits_s.get(stream, 0.0)) >= limit_s
+    }
+
+
+class Pressure:
+    def __init__(self, streams: StreamStore, watch: ServerWatch, limits: Limits) -> None:
+        self._streams = streams
+        self._watch = watch
+        self._limits = limits
+        self._told = 0.0
+        self.refusals: Mapping[Stream, str] = {}
+
+    def admit(self, streams: Iterable[Stream]) -> None:
+        """Raises Overloaded where one of the streams takes no more."""
+        for stream in streams:
+            if stream in self.refusals:
+                raise Overloaded(self.refusals[stream], retry_after_s=RETRY_AFTER_S)
+
+    async def run(self) -> None:
+        """Look every LOOK_EVERY_S seconds. Never returns."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """What cannot be seen is as it was: while the queue server is away, nothing is accepted anyway."""
+        try:
+            streams = await self._streams.overview()
+        except QueueUnavailable:
+            return
+        waits_s = {view.stream: view.oldest_wait_s or 0.0 for view in streams if view.paused_at is None}
+        found = overload(Load(waits_s, self._watch.memory_share), self._limits)
+        self._tell(found)
+        self.refusals = found
+
+    def _tell(self, found: Mapping[Stream, str]) -> None:
+        now = time.monotonic()
+        if self.refusals and not found:
+            log.warning("api.accepts_again")
+        if found and (found.keys() != self.refusals.keys() or now - self._told >= TELL_EVERY_S):
+            self._told = now
+            log.error("api.overloaded", streams=sorted(found), detail=next(iter(found.values())))
