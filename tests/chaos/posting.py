@@ -38,7 +38,7 @@ class Application:
         """Each at its time, in seconds from now."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        async with asyncio.TaskGroup() as tasks:
+        async with self.people.at_the_streams(), asyncio.TaskGroup() as tasks:
             for post, at_s in zip(posts, times, strict=True):
                 await asyncio.sleep(max(0.0, began + at_s - loop.time()))
                 tasks.create_task(self._post(post))
