@@ -167,9 +167,9 @@ def render(
     part: Annotated[Part, typer.Option(help="What to print.")] = Part.ALL,
 ) -> None:
     """Show a template as it would be sent, from its sample.json and what is given."""
-    from cli.preview import preview
     from cli.words import parse_words
     from mailer.catalogue import load_catalogue
+    from mailer.previewing import preview
     from mailer.settings import MailerSettings
 
     catalogue = load_catalogue(MailerSettings.load(os.environ).templates_dir)

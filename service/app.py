@@ -15,7 +15,7 @@ from service import openapi, problems
 from service.auth import Gate
 from service.dependencies import lifespan
 from service.middleware import Frame
-from service.routes import controls, health, history, jobs, listing, mailbox, relays, streams
+from service.routes import controls, health, history, jobs, listing, mailbox, relays, streams, templates
 from service.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -43,6 +43,7 @@ def create_app(mailer_settings: MailerSettings, settings: ServiceSettings) -> Fa
         controls.router,
         streams.router,
         relays.router,
+        templates.router,
         mailbox.router,
         health.router,
     ):

@@ -22,6 +22,7 @@ from mailer.store.moves import Moves
 from mailer.store.relays import RelayStore
 from mailer.store.streams import StreamStore
 from mailer.store.watch import ServerWatch
+from service.dry_run import Rehearsal
 from service.intake import Intake
 from service.pressure import Pressure
 from service.settings import Limits
@@ -41,6 +42,7 @@ class State(TypedDict):
     streams: StreamStore
     templates: TemplateLibrary
     intake: Intake
+    rehearsal: Rehearsal
     watch: ServerWatch
 
 
@@ -63,6 +65,7 @@ def lifespan(settings: MailerSettings, limits: Limits) -> Callable[[FastAPI], Ab
             for name, trouble in catalogue.broken.items():
                 log.error("template.broken", template=name, detail=trouble)
             log.info("api.started", templates=len(catalogue.templates))
+            intake = Intake(jobs, templates, settings.from_, admit=pressure.admit)
             try:
                 yield State(
                     jobs=jobs,
@@ -73,7 +76,8 @@ def lifespan(settings: MailerSettings, limits: Limits) -> Callable[[FastAPI], Ab
                     relays=RelayStore(redis),
                     streams=streams,
                     templates=templates,
-                    intake=Intake(jobs, templates, settings.from_, admit=pressure.admit),
+                    intake=intake,
+                    rehearsal=Rehearsal(intake),
                     watch=watch,
                 )
             finally:
@@ -126,6 +130,10 @@ def _templates(request: Request) -> TemplateLibrary:
     return cast("TemplateLibrary", request.state.templates)
 
 
+def _rehearsal(request: Request) -> Rehearsal:
+    return cast("Rehearsal", request.state.rehearsal)
+
+
 def _watch(request: Request) -> ServerWatch:
     return cast("ServerWatch", request.state.watch)
 
@@ -143,6 +151,7 @@ MailboxDep = Annotated[MailboxStore, Depends(_mailbox)]
 RelaysDep = Annotated[RelayStore, Depends(_relays)]
 StreamsDep = Annotated[StreamStore, Depends(_streams)]
 TemplatesDep = Annotated[TemplateLibrary, Depends(_templates)]
+RehearsalDep = Annotated[Rehearsal, Depends(_rehearsal)]
 WatchDep = Annotated[ServerWatch, Depends(_watch)]
 OwnerDep = Annotated[str, Depends(_owner)]
 JobId = Annotated[str, Path(max_length=64)]

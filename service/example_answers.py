@@ -223,9 +223,31 @@ _STREAM: dict[str, Any] = {
     "oldest_wait_s": 41.3,
 }
 
+_RENDERED: dict[str, Any] = {
+    "template": "welcome",
+    "template_version": "58053e3c6f355ed2",
+    "recipients": [{**_ADA, "field": "to"}],
+    "subject": "Welcome to Postroom, Ada Lovelace",
+    "html": "<p>Hello Ada Lovelace</p>",
+    "text": "Hello Ada Lovelace",
+}
+
+_DRY_RUN: dict[str, Any] = {
+    **_RENDERED,
+    "status": "queued",
+    "stream": "normal",
+    "due_at": "2026-11-23T12:36:00.871Z",
+    "expires_at": None,
+    "from_sample": ["user"],
+    "sender": {"email": "hello@acme.example", "name": "Acme"},
+    "reply_to": [],
+    "size": 15003,
+    "message": "Date: Mon, 23 Nov 2026 12:36:00 +0000\r\nFrom: Acme <hello@acme.example>\r\n",
+}
+
 ANSWERS: dict[str, dict[str, Any]] = {
     "submit 202": {"event": _ACCEPTED},
-    "submit 200": {"waited_for": _VERDICT},
+    "submit 200": {"waited_for": _VERDICT, "dry_run": {"jobs": [_DRY_RUN]}},
     "getJob 200": {"deferred": _DEFERRED},
     "submitBatch 202": {"one_refused": _BATCH},
     "cancelJob 200": {"cancelled": _CANCELLED},
@@ -242,6 +264,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "listRelays 200": {"open": {"data": [_OPEN]}},
     "pauseRelay 200": {"paused": {**_RELAY, "paused_at": "2026-11-23T12:36:08.310Z"}},
     "resumeRelay 200": {"resumed": _RELAY},
+    "renderTemplate 200": {"welcome": _RENDERED},
     "listMail 200": {"one": {"data": [_SUMMARY], "next": None}},
     "waitForMail 200": {"arrived": _SUMMARY},
     "getMail 200": {"welcome": _MAIL},

@@ -55,6 +55,10 @@ BODIES: dict[str, dict[str, Any]] = {
             },
         }
     },
+    "Rendering": {
+        "sample": {"summary": "With its sample", "value": {}},
+        "own": {"summary": "With data of your own", "value": {"data": {"id": 7}}},
+    },
     "Resolution": {
         "sent": {"summary": "The recipient has it", "value": {"as": "sent"}},
         "retry": {"summary": "One more copy, at once", "value": {"as": "retry"}},

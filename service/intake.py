@@ -172,7 +172,7 @@ def _checked_key(key: str) -> str:
 
 
 def _answer(answer_id: str, jobs: tuple[NewJob, ...], now_ms: int) -> dict[str, Any]:
-    statuses = ["scheduled" if _is_scheduled(job, now_ms) else "queued" for job in jobs]
+    statuses = ["scheduled" if is_scheduled(job, now_ms) else "queued" for job in jobs]
     items = [
         {
             "id": job.id,
@@ -188,5 +188,5 @@ def _answer(answer_id: str, jobs: tuple[NewJob, ...], now_ms: int) -> dict[str, 
     return {"id": answer_id, "status": "queued" if "queued" in statuses else "scheduled", "jobs": items}
 
 
-def _is_scheduled(job: NewJob, now_ms: int) -> bool:
+def is_scheduled(job: NewJob, now_ms: int) -> bool:
     return job.delay_ms > 0 if job.send_at is None else job.send_at > now_ms

@@ -8,7 +8,7 @@ from service import example_answers, examples
 from service.filters import RetryRequest
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
-from service.submissions import Batch, EventSubmission, JobSubmission, Rescheduling, Resolution
+from service.submissions import Batch, EventSubmission, JobSubmission, Rendering, Rescheduling, Resolution
 
 DESCRIPTION = """
 Post a job, or just the event that happened. The answer comes in milliseconds; a worker fetches the data the mail needs,
@@ -30,7 +30,7 @@ SUBMIT_BODY: dict[str, Any] = {
     },
 }
 
-READ_RAW = (JobSubmission, EventSubmission, Batch, Resolution, Rescheduling, RetryRequest)
+READ_RAW = (JobSubmission, EventSubmission, Batch, Resolution, Rescheduling, RetryRequest, Rendering)
 """No signature mentions them, because bodies are read as raw bytes."""
 
 

@@ -165,6 +165,52 @@ class Verdict(BaseModel):
     jobs: list[JobOut]
 
 
+class DryRunRecipient(AddressOut):
+    field: str
+
+
+class DryRunJob(BaseModel):
+    """A mail as it would be sent, unsigned. Where its template says that there is nothing to send, status is `skipped`
+    and it has no content."""
+
+    template: str | None
+    template_version: str | None
+    status: str = Field(description="`queued`, `scheduled` or `skipped`.")
+    stream: str
+    due_at: str
+    expires_at: str | None
+    from_sample: list[str] = Field(
+        description="Sources whose values are those of the template's sample, for `data` has none: nothing was fetched."
+    )
+    sender: AddressOut | None = None
+    recipients: list[DryRunRecipient] = Field(default_factory=list)
+    reply_to: list[AddressOut] = Field(default_factory=list)
+    subject: str | None = None
+    html: str | None = None
+    text: str | None = None
+    size: int | None = Field(None, description="Octets of the message.")
+    message: str | None = Field(
+        None,
+        description="All of it (RFC 5322). A mail that is sent has another Message-ID and Date; the worker may be set "
+        "up with another domain for the former.",
+    )
+
+
+class DryRun(BaseModel):
+    jobs: list[DryRunJob]
+
+
+class RenderedTemplate(BaseModel):
+    """A template as a mail would have it."""
+
+    template: str
+    template_version: str
+    recipients: list[DryRunRecipient] = Field(description="Those that the template names; none where it names none.")
+    subject: str
+    html: str | None
+    text: str | None
+
+
 class RetryProgress(BaseModel):
     """How far a retry by filter is; at its end, what it did."""
 

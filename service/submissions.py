@@ -197,6 +197,12 @@ class Batch(_Body):
     jobs: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_IN_BATCH)
 
 
+class Rendering(_Body):
+    """What a template is rendered with."""
+
+    data: Data = Field(default_factory=dict, description="Before the values of the template's sample.json.")
+
+
 class EventSubmission(_Body):
     """What happened. Each template that answers the event becomes a job. Field names are CloudEvents'."""
 

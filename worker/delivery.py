@@ -3,6 +3,7 @@
 import orjson
 import structlog
 
+from mailer.drafting import author_of
 from mailer.errors import (
     AddressError,
     HeaderError,
@@ -30,7 +31,6 @@ from worker.preparation import (
     Deps,
     Frozen,
     Prepared,
-    author_of,
     compose_mail,
     read_variables,
     recipients_of,
@@ -150,7 +150,8 @@ async def attempt(
         return Expired()
     try:
         template = template_of(job, deps)
-        if (obstacle := deps.router.obstacle(place_of(job), author_of(payload, template, deps))) is not None:
+        author = author_of(payload, template, deps.default_from)
+        if (obstacle := deps.router.obstacle(place_of(job), author)) is not None:
             return obstacle
         given, fetched = await read_variables(job, payload, template, deps, frozen)
         variables = {**given, **fetched}

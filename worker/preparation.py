@@ -4,17 +4,17 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from mailer.addresses import Address
 from mailer.catalogue import TemplateLibrary
-from mailer.compose import Message, compose
+from mailer.compose import compose
+from mailer.drafting import author_of, draft, is_large
 from mailer.errors import RenderingError
-from mailer.jobs import OPEN_RECIPIENT, Field, Job, Payload, Recipient, distinct
-from mailer.rendering import Rendered, render, render_recipients, render_reply_to
+from mailer.jobs import OPEN_RECIPIENT, Job, Payload, Recipient, distinct
+from mailer.rendering import render_recipients
 from mailer.templates import Template
 from worker.fetch import Fetcher
 from worker.relays.router import Router
@@ -22,9 +22,6 @@ from worker.relays.transaction import Envelope
 from worker.settings import WorkerProcessSettings
 
 log = structlog.get_logger()
-
-LARGE_CHARS = 100_000
-"""Composing more than this would hold up the loop for over ten milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,35 +103,19 @@ def recipients_of(job: Job, template: Template | None, variables: Mapping[str, A
     return found
 
 
-def author_of(payload: Payload, template: Template | None, deps: Deps) -> Address:
-    """The mail's From."""
-    author = payload.sender or (template.manifest.sender if template else None) or deps.default_from
-    if author is None:
-        raise RenderingError("There is no From address; set POSTROOM_FROM for the worker as well.")
-    return author
-
-
 async def compose_mail(job: Job, payload: Payload, prepared: Prepared, deps: Deps) -> Mail:
-    template, variables, recipients = prepared.template, prepared.variables, prepared.recipients
-    sender = author_of(payload, template, deps)
-    if template is not None:
-        content = render(template, variables)
-    else:
-        content = Rendered(payload.subject or "", payload.html, payload.text)
-    message = Message(
-        job_id=job.id,
-        message_id_domain=deps.settings.message_id_domain or sender.email.rpartition("@")[2],
-        date=datetime.fromtimestamp(prepared.dated // 1000, UTC),
-        sender=sender,
-        to=tuple(item.address for item in recipients if item.field is Field.TO),
-        cc=tuple(item.address for item in recipients if item.field is Field.CC),
-        reply_to=payload.reply_to or (render_reply_to(template, variables) if template else ()),
-        subject=content.subject,
-        html=content.html,
-        text=content.text,
-        headers=payload.headers,
+    template, recipients = prepared.template, prepared.recipients
+    author = author_of(payload, template, deps.default_from)
+    message = draft(
+        job.id,
+        payload,
+        template,
+        prepared.variables,
+        recipients,
+        author=author,
+        dated=prepared.dated,
+        message_id_domain=deps.settings.message_id_domain,
     )
     still_open = tuple(item.address for item in recipients if item.status in OPEN_RECIPIENT)
-    size = len(content.html or "") + len(content.text or "")
-    composed = compose(message) if size < LARGE_CHARS else await asyncio.to_thread(compose, message)
-    return Mail(Envelope(deps.settings.return_path or sender, still_open, composed), sender, prepared)
+    composed = await asyncio.to_thread(compose, message) if is_large(message) else compose(message)
+    return Mail(Envelope(deps.settings.return_path or author, still_open, composed), author, prepared)

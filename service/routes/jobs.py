@@ -7,10 +7,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from service.batch import accept_each, accept_together, items_of
 from service.bodies import read_json, validate
-from service.dependencies import IntakeDep, JobId, JobsDep, MovesDep, OwnerDep, view_of
+from service.dependencies import IntakeDep, JobId, JobsDep, MovesDep, OwnerDep, RehearsalDep, view_of
 from service.intake import Acceptance
 from service.openapi import SUBMIT_BODY, body_of, problems
-from service.schemas import Accepted, Attempts, BatchAnswer, JobOut, Verdict
+from service.schemas import Accepted, Attempts, BatchAnswer, DryRun, JobOut, Verdict
 from service.submissions import Batch
 from service.views import show_attempts, show_job
 from service.waiting import preferred_wait, verdict_on
@@ -26,8 +26,8 @@ router = APIRouter(tags=["jobs"])
     openapi_extra={"requestBody": SUBMIT_BODY},
     responses={
         200: {
-            "model": Verdict,
-            "description": "Only with `Prefer: wait`: how every job of it ended.",
+            "model": Verdict | DryRun,
+            "description": "With `Prefer: wait`: how every job of it ended. With `dry_run`: what would be sent.",
             "headers": {"Preference-Applied": {"description": "`wait=10`", "schema": {"type": "string"}}},
         },
         202: {
@@ -47,7 +47,11 @@ async def submit(
     owner: OwnerDep,
     jobs: JobsDep,
     moves: MovesDep,
+    rehearsal: RehearsalDep,
     idempotency_key: Annotated[str | None, Header(description="1 to 255 visible characters; kept 24 h.")] = None,
+    dry_run: Annotated[
+        bool, Query(description="200 with what would be sent: nothing is recorded, fetched or sent.")
+    ] = False,
     prefer: Annotated[list[str] | None, Header(description="`wait=10`: seconds, 60 at the most.")] = None,
 ) -> Response:
     """Submit a job (a template or inline content), or an event that templates answer.
@@ -55,6 +59,9 @@ async def submit(
     Answers as soon as the job is recorded; a worker does the rest. With `Prefer: wait=10` the answer is 200 and how it
     ended, if that is known in time; else 202 as always.
     """
+    if dry_run:
+        shown = await rehearsal.of(await read_json(request))
+        return Response(shown.model_dump_json(), HTTPStatus.OK, media_type="application/json")
     acceptance = await intake.accept(await read_json(request), owner, idempotency_key)
     headers = _headers(acceptance)
     if (seconds := preferred_wait(prefer or [])) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr, TypeAdapter
 
 from mailer.settings import MailerSettings
 from mailer.store import keys
@@ -17,7 +17,18 @@ from service.example_answers import ANSWERS
 from service.mailbox_schemas import MailOut, MailPage, MailSummary
 from service.relay_schemas import RelayList, RelayOut
 from service.routes.health import Health, Readiness
-from service.schemas import Accepted, Attempts, BatchAnswer, History, JobOut, JobPage, RetryProgress, Verdict
+from service.schemas import (
+    Accepted,
+    Attempts,
+    BatchAnswer,
+    DryRun,
+    History,
+    JobOut,
+    JobPage,
+    RenderedTemplate,
+    RetryProgress,
+    Verdict,
+)
 from service.stream_schemas import StreamList, StreamOut
 from tests.conftest import TEMPLATES, served
 
@@ -47,9 +58,9 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
     return body
 
 
-SHAPES: dict[str, type[BaseModel]] = {
+SHAPES: dict[str, Any] = {
+    "submit 200": Verdict | DryRun,
     "submit 202": Accepted,
-    "submit 200": Verdict,
     "submitBatch 202": BatchAnswer,
     "listJobs 200": JobPage,
     "getJob 200": JobOut,
@@ -66,6 +77,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "listRelays 200": RelayList,
     "pauseRelay 200": RelayOut,
     "resumeRelay 200": RelayOut,
+    "renderTemplate 200": RenderedTemplate,
     "listMail 200": MailPage,
     "waitForMail 200": MailSummary,
     "getMail 200": MailOut,
@@ -433,10 +445,8 @@ class TestDocs:
     @pytest.mark.parametrize("operation", SHAPES)
     def test_every_example_of_an_answer_has_the_answers_shape(self, operation: str) -> None:
         for example in ANSWERS[operation].values():
-            assert (
-                SHAPES[operation].model_validate(example).model_dump(mode="json", by_alias=True, exclude_unset=True)
-                == example
-            )
+            shown = TypeAdapter(SHAPES[operation]).validate_python(example)
+            assert shown.model_dump(mode="json", by_alias=True, exclude_unset=True) == example
 
     def test_no_example_is_left_out(self) -> None:
         assert SHAPES.keys() == ANSWERS.keys()

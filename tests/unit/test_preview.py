@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cli.preview import preview
 from mailer.addresses import Address
 from mailer.catalogue import load_catalogue
 from mailer.errors import InvalidSubmission, RenderingError
+from mailer.previewing import preview
 
 CATALOGUE = Path(__file__).parents[2] / "templates"
 NAMES = sorted(path.name for path in CATALOGUE.iterdir() if path.is_dir() and not path.name.startswith("_"))

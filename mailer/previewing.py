@@ -1,4 +1,4 @@
-"""`postroom render`: a template as it would be sent, from its sample and what is given. Nothing is fetched or sent."""
+"""A template as it would be sent, from its sample and what is given. Nothing is fetched or sent. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
