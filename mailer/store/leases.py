@@ -205,7 +205,6 @@ class LeaseStore:
             fields["finished_at"] = str(ending.at)
         if ending.recipients is not None:
             fields["recipients"] = records.encode_recipients(ending.recipients)
-        late = ending.recipients or job.recipients or () if job.recipients_come_late else ()
         return [
             item.held.job_id,
             item.held.run,
@@ -213,10 +212,8 @@ class LeaseStore:
             "".join(f"{status}," for status, to in MOVES.items() if ending.status in to),
             # A sent mail leaves the queue even when the lease was lost.
             "1" if ending.status is Status.SENT and not ending.assumed else "0",
-            len(ending.attempts),
-            *(records.encode_attempt(attempt) for attempt in ending.attempts),
-            len(late),
-            *(keys.hash_of(item.address.email) for item in late),
+            *_counted([records.encode_attempt(attempt) for attempt in ending.attempts]),
+            *_counted(_not_indexed_yet(job, ending)),
             str(ending.next_attempt_at or ""),
             record_ms,
             payload_ms,
@@ -234,6 +231,17 @@ class LeaseStore:
             args += [job_id, item.held.run, delay, "1" if item.unsent else "0", item.detail]
         await self._release(names, args)
         return [None] * len(releases)
+
+
+def _counted(items: Sequence[str | bytes]) -> list[str | bytes | int]:
+    """As the scripts read a list: its length, then its items."""
+    return [len(items), *items]
+
+
+def _not_indexed_yet(job: Job, ending: Ending) -> list[str]:
+    """Hashes of recipients that were not known at acceptance."""
+    recipients = ending.recipients or job.recipients or () if job.recipients_come_late else ()
+    return [keys.hash_of(item.address.email) for item in recipients]
 
 
 def _claimed(reply: Sequence[Any], run: str, now: int) -> Claimed:

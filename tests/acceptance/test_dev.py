@@ -98,7 +98,7 @@ async def shell(command: str, port: str, demo_port: str) -> str:
     ]
     child = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
     output, _ = await child.communicate()
-    assert child.returncode == 0
+    assert child.returncode == 0, f"{command}\n{output.decode()}"
     return output.decode()
 
 
