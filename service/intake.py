@@ -3,8 +3,9 @@
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -51,10 +52,21 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A request among others."""
+    """A request, alone or among others. `spelling` is told a pointer into `body`, and says where that stands in what
+    was sent."""
 
     body: dict[str, Any]
     idempotency_key: str | None
+    spelling: Callable[[str], str] = str
+
+    @contextmanager
+    def spelled(self) -> Iterator[None]:
+        """A Refused from within names the fields in the wrong as they were sent."""
+        try:
+            yield
+        except Refused as refusal:
+            refusal.errors = tuple(replace(error, pointer=self.spelling(error.pointer)) for error in refusal.errors)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,11 @@ class Intake:
         asked = await self._asked(body, owner, idempotency_key)
         return asked if isinstance(asked, Acceptance) else asked.accepted(await self.store.enqueue(asked.request))
 
+    async def accept_item(self, item: Item, owner: str) -> Acceptance:
+        """As `accept`; a Refused names the fields in the wrong as they were sent."""
+        with item.spelled():
+            return await self.accept(item.body, owner, item.idempotency_key)
+
     async def accept_together(self, items: Sequence[Item], owner: str) -> list[Acceptance]:
         """Accept all of them or none. Raises BatchRefused with what is wrong with each, and QueueUnavailable."""
         asked: list[Acceptance | _Asked] = []
@@ -111,7 +128,7 @@ class Intake:
     async def _asked(self, body: dict[str, Any], owner: str, idempotency_key: str | None) -> "Acceptance | _Asked":
         """What is asked of the store; or what was answered before to a request that would be refused by now."""
         key = _hashed(f"key {_checked_key(idempotency_key)}") if idempotency_key is not None else _event_key(body)
-        fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest() if key else ""
+        fingerprint = _fingerprint(body) if key else ""
         try:
             answer_id, jobs = self.prepare(body)
             self.admit({job.stream for job in jobs})
@@ -155,6 +172,13 @@ def _event_key(body: dict[str, Any]) -> str | None:
     if "event" in body and isinstance(source, str) and isinstance(event_id, str) and source and event_id:
         return _hashed(f"event {source}\n{event_id}")
     return None
+
+
+def _fingerprint(body: dict[str, Any]) -> str:
+    """Of the canonical JSON. An event is the same whether it leaves out what it has not, or says so."""
+    if "event" in body:
+        body = {"data": {}, **{name: value for name, value in body.items() if value is not None}}
+    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _hashed(key: str) -> str:

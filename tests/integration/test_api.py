@@ -60,7 +60,7 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
 
 SHAPES: dict[str, Any] = {
     "submit 200": Verdict | DryRun,
-    "submit 202": Accepted,
+    "submit 202": Accepted | BatchAnswer,
     "submitBatch 202": BatchAnswer,
     "listJobs 200": JobPage,
     "getJob 200": JobOut,
@@ -424,10 +424,17 @@ class TestDocs:
 
     async def test_every_example_of_the_docs_is_accepted(self, api: httpx.AsyncClient) -> None:
         schema = (await api.get("/openapi.json")).json()
-        examples = schema["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]["examples"]
-        assert len(examples) >= 4
-        for example in examples.values():
-            assert (await post(api, example["value"])).status_code == 202, example
+        forms = schema["paths"]["/jobs"]["post"]["requestBody"]["content"]
+        assert len(forms["application/json"]["examples"]) >= 4
+        for media_type, form in forms.items():
+            for example in form["examples"].values():
+                answer = await post(api, example["value"], Content_Type=media_type)
+                assert (answer.status_code, answer.json().get("rejected", 0)) == (202, 0), example
+
+    async def test_the_headers_of_a_cloudevent_stand_beside_the_others(self, api: httpx.AsyncClient) -> None:
+        schema = (await api.get("/openapi.json")).json()
+        names = {parameter["name"] for parameter in schema["paths"]["/jobs"]["post"]["parameters"]}
+        assert {"ce-specversion", "ce-type", "ce-source", "ce-id", "ce-time", "idempotency-key", "prefer"} <= names
 
     async def test_every_operation_tells_problems_as_problem_json_and_shows_an_answer(
         self, api: httpx.AsyncClient
