@@ -1,11 +1,12 @@
 """The only place where a job is born: a submission is checked, mapped to jobs, recorded and enqueued in one script."""
 
 import hashlib
+import hmac
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -89,6 +90,8 @@ class Intake:
     store: JobStore
     templates: TemplateLibrary
     default_from: Address | None
+    secret_key: bytes = field(default=b"", repr=False)
+    """Of the fingerprints."""
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     admit: Callable[[Iterable[Stream]], None] = lambda _: None
@@ -128,7 +131,7 @@ class Intake:
     async def _asked(self, body: dict[str, Any], owner: str, idempotency_key: str | None) -> "Acceptance | _Asked":
         """What is asked of the store; or what was answered before to a request that would be refused by now."""
         key = _hashed(f"key {_checked_key(idempotency_key)}") if idempotency_key is not None else _event_key(body)
-        fingerprint = _fingerprint(body) if key else ""
+        fingerprint = _fingerprint(body, self.secret_key) if key else ""
         try:
             answer_id, jobs = self.prepare(body)
             self.admit({job.stream for job in jobs})
@@ -174,11 +177,11 @@ def _event_key(body: dict[str, Any]) -> str | None:
     return None
 
 
-def _fingerprint(body: dict[str, Any]) -> str:
-    """Of the canonical JSON. An event is the same whether it leaves out what it has not, or says so."""
+def _fingerprint(body: dict[str, Any], secret_key: bytes) -> str:
+    """HMAC of the canonical JSON. An event is the same whether it leaves out what it has not, or says so."""
     if "event" in body:
         body = {"data": {}, **{name: value for name, value in body.items() if value is not None}}
-    return hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hmac.digest(secret_key, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), "sha256").hex()
 
 
 def _hashed(key: str) -> str:

@@ -1,12 +1,15 @@
 """POST /jobs and its neighbours, over HTTP: what is accepted, what is refused and how it is said."""
 
 import asyncio
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
@@ -41,6 +44,10 @@ async def post(api: httpx.AsyncClient, body: object, **headers: str) -> httpx.Re
     return await api.post(
         "/jobs", json=body, headers={name.replace("_", "-"): value for name, value in headers.items()}
     )
+
+
+def canonical(body: object) -> bytes:
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
 
 
 async def written(redis: RedisClient) -> list[bytes]:
@@ -151,6 +158,24 @@ class TestIdempotency:
         for body in (event, event, {**event, "source": "/other"}):
             assert (await post(api, body)).status_code == 202
         assert await redis.zcard("arq:queue") == 2
+
+    async def test_what_is_kept_of_a_body_tells_nothing_to_whoever_has_not_the_secret_key(
+        self, redis: RedisClient, mailer_settings: MailerSettings
+    ) -> None:
+        digests = {hashlib.sha256(raw).hexdigest().encode() for raw in (orjson.dumps(INLINE), canonical(INLINE))}
+        digests |= {hmac.digest(b"", canonical(INLINE), "sha256").hex().encode()}
+        keyed = mailer_settings.model_copy(update={"secret_key": SecretStr("s" * 32)})
+        async with served(keyed, auth="off") as api, served(keyed, auth="off") as other:
+            first = await post(api, INLINE, Idempotency_Key="k1")
+            assert (await post(other, INLINE, Idempotency_Key="k1")).content == first.content
+        (record,) = await redis.keys("postroom:idempotency:*")
+        fingerprint = await redis.hget(record, "fingerprint")
+        assert fingerprint == hmac.digest(b"s" * 32, canonical(INLINE), "sha256").hex().encode()
+        assert fingerprint not in digests
+        async with served(mailer_settings, auth="off") as unkeyed:
+            answer = await post(unkeyed, INLINE, Idempotency_Key="k1")
+            assert_problem(answer, 422, "idempotency_key_reused")
+            assert await redis.zcard("arq:queue") == 1
 
     async def test_a_refused_request_leaves_the_key_free(self, api: httpx.AsyncClient) -> None:
         assert (await post(api, {**INLINE, "to": []}, Idempotency_Key="k1")).status_code == 422
