@@ -15,7 +15,7 @@ from cli.findings import Finding, Section, State, broken, ok, warning
 from cli.masking import MASK, http_url, option, shown
 from cli.settings import ClientSettings, DevSettings
 from mailer.errors import SettingsError
-from mailer.settings import SECRET_PREFIX, SOURCE_PREFIX, MailerSettings, Settings, unknown_variables
+from mailer.settings import SOURCE_PREFIX, MailerSettings, Settings, is_templates_secret, unknown_variables
 from service.settings import ServiceSettings
 from worker.relays.relay import Relay, relays_from
 from worker.relays.relay_file import read_relay_file
@@ -101,7 +101,7 @@ def _default(variable: str, field: FieldInfo) -> str:
 
 def _families(environ: Mapping[str, str]) -> Iterator[Finding]:
     for variable in sorted(name for name, value in environ.items() if value):
-        if variable.startswith(SECRET_PREFIX):
+        if is_templates_secret(variable):
             yield Finding(State.OK, variable, MASK, origin=ENVIRONMENT)
         elif variable.startswith(SOURCE_PREFIX):
             try:

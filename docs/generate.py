@@ -46,7 +46,7 @@ TAIL = """
 | variable | read by | meaning |
 |---|---|---|
 | `POSTROOM_SOURCE_<NAME>` | worker | Base URL of an application that templates fetch from: `POSTROOM_SOURCE_APP` is `sources.app`. Its host may be internal; any other host must have public addresses only. |
-| `POSTROOM_SECRET_<NAME>` | worker | A credential for fetch headers: `POSTROOM_SECRET_APP_TOKEN` is `secrets.app_token`. |
+| `POSTROOM_SECRET_<NAME>` | worker | A credential for fetch headers: `POSTROOM_SECRET_APP_TOKEN` is `secrets.app_token`. `POSTROOM_SECRET_KEY` is none. |
 
 TLS certificates of relays and sources are checked against the system's authorities; OpenSSL's `SSL_CERT_FILE` names
 others, and a relay's `ca_file` those of this relay alone.

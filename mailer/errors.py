@@ -239,7 +239,8 @@ class BatchRefused(InvalidSubmission):
         return cls("; ".join(f"{error.pointer}: {error.detail}" for error in errors), tuple(errors))
 
 
-def within(index: int, refusal: Refused) -> tuple[FieldError, ...]:
-    """The fields in the wrong, as they stand in the batch; the item as such where it is no field's."""
+def within(index: int, refusal: Refused, place: str = "/jobs") -> tuple[FieldError, ...]:
+    """The fields in the wrong, as they stand in the batch, whose items are at `place`; the item as such where it is no
+    field's."""
     fields = refusal.errors or (FieldError("", refusal.code, str(refusal)),)
-    return tuple(FieldError(f"/jobs/{index}{error.pointer}", error.code, error.detail) for error in fields)
+    return tuple(FieldError(f"{place}/{index}{error.pointer}", error.code, error.detail) for error in fields)

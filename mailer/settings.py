@@ -20,7 +20,9 @@ from mailer.server import QueueServer, parse_queue_url
 PREFIX = "POSTROOM_"
 SOURCE_PREFIX = "POSTROOM_SOURCE_"
 SECRET_PREFIX = "POSTROOM_SECRET_"  # noqa: S105 - the name of a family of variables, not a secret
+SECRET_KEY = "POSTROOM_SECRET_KEY"  # noqa: S105 - as above
 MAX_SECRET_FILE_BYTES = 64 * 1024
+MIN_SECRET_KEY_CHARS = 32
 
 NAMES_OF_OTHER_PROCESSES = frozenset(
     {
@@ -36,8 +38,11 @@ NAMES_OF_OTHER_PROCESSES = frozenset(
 A test compares it with the classes."""
 
 SECRET_NAMES = frozenset(
-    {"POSTROOM_API_KEYS", "POSTROOM_KEY", "POSTROOM_REDIS_URL", "POSTROOM_SMTP_PASSWORD", "POSTROOM_SMTP_URL"}
-)
+    {
+        "POSTROOM_API_KEYS", "POSTROOM_KEY", "POSTROOM_REDIS_URL", "POSTROOM_SECRET_KEY", "POSTROOM_SMTP_PASSWORD",
+        "POSTROOM_SMTP_URL",
+    }
+)  # fmt: skip
 """Those that may be read from a file, `<NAME>_FILE`. The same test compares them."""
 
 
@@ -65,6 +70,12 @@ def _queue_url(url: SecretStr) -> SecretStr:
     except SettingsError as error:
         raise ValueError(str(error)) from None
     return url
+
+
+def _secret_key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < MIN_SECRET_KEY_CHARS:
+        raise ValueError(f"must have at least {MIN_SECRET_KEY_CHARS} characters, as `openssl rand -base64 32` gives")
+    return key
 
 
 FromJson = BeforeValidator(_json)
@@ -184,6 +195,12 @@ class MailerSettings(Settings):
     durability_replicas: int = Field(
         0, ge=0, le=10, description="With `fsync`: replicas that must have synced as well, for a failover."
     )
+    secret_key: Annotated[SecretStr, AfterValidator(_secret_key)] = Field(
+        SecretStr(""),
+        description="Keys the fingerprints by which repeated requests are told from others: without it, whoever reads "
+        "the queue server's memory can try out which body a request had. At least 32 characters, the same for all "
+        "APIs. When it changes, a request of the last 24 hours that is repeated is 422 `idempotency_key_reused`.",
+    )
     templates_dir: Path = Field(Path("templates"), description="Folder with one folder per mail.")
     templates_reload: bool = Field(
         False, description="Look for changed templates, at most once a second. On in dev mode."
@@ -227,13 +244,18 @@ class MailerSettings(Settings):
         )
 
 
+def is_templates_secret(variable: str) -> bool:
+    """One of the family that templates call `secrets`. The secret key is Postroom's own, whatever its name."""
+    return variable.startswith(SECRET_PREFIX) and variable.removesuffix("_FILE") != SECRET_KEY
+
+
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """A warning for each `POSTROOM_*` variable that nobody reads, with the nearest name that somebody does."""
     known = {MailerSettings.variable(name) for name in MailerSettings.model_fields} | NAMES_OF_OTHER_PROCESSES
     words = sorted(name.removeprefix(PREFIX) for name in known)
     warnings = []
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name.startswith((SOURCE_PREFIX, SECRET_PREFIX)):
+        if not name.startswith(PREFIX) or name.startswith(SOURCE_PREFIX) or is_templates_secret(name):
             continue
         if name in known or name.removesuffix("_FILE") in SECRET_NAMES:
             continue

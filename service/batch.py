@@ -25,16 +25,17 @@ def items_of(batch: Batch) -> list[Item]:
     return items
 
 
-async def accept_each(intake: Intake, items: Sequence[Item], owner: str) -> BatchAnswer:
-    """An item that is refused is no trouble of the others. Raises QueueUnavailable or Overloaded where that is so of
-    all."""
-    asked = (intake.accept(item.body, owner, item.idempotency_key) for item in items)
-    found = await asyncio.gather(*asked, return_exceptions=True)
-    results = [_shown(index, one) for index, one in enumerate(found)]
-    later = [one for one in found if isinstance(one, QueueUnavailable | Overloaded)]
-    if len(later) == len(items):
+async def accept_each(intake: Intake, items: Sequence[Item | Refused], owner: str, place: str = "/jobs") -> BatchAnswer:
+    """An item that is refused, or was before, is no trouble of the others. `place` is where they stand in the body.
+    Raises QueueUnavailable or Overloaded where that is so of all."""
+    new = {index: item for index, item in enumerate(items) if isinstance(item, Item)}
+    asked = (intake.accept_item(item, owner) for item in new.values())
+    known = dict(zip(new, await asyncio.gather(*asked, return_exceptions=True), strict=True))
+    later = [one for one in known.values() if isinstance(one, QueueUnavailable | Overloaded)]
+    if later and len(later) == len(items):
         raise later[0]
-    return _answer(results)
+    found = [item if isinstance(item, Refused) else known[index] for index, item in enumerate(items)]
+    return _answer([_shown(index, one, place) for index, one in enumerate(found)])
 
 
 async def accept_together(intake: Intake, items: Sequence[Item], owner: str) -> BatchAnswer:
@@ -51,13 +52,14 @@ def _answer(results: list[BatchItem]) -> BatchAnswer:
     return BatchAnswer(accepted=len(results) - rejected, rejected=rejected, results=results)
 
 
-def _shown(index: int, found: Acceptance | BaseException) -> BatchItem:
+def _shown(index: int, found: Acceptance | BaseException, place: str = "/jobs") -> BatchItem:
     match found:
         case Acceptance(answer, replayed):
             said = orjson.loads(answer)
             return BatchItem(index=index, id=said["id"], status=said["status"], replayed=replayed)
         case Refused():
-            errors = [ProblemField(pointer=e.pointer, code=e.code, detail=e.detail) for e in within(index, found)]
+            fields = within(index, found, place)
+            errors = [ProblemField(pointer=e.pointer, code=e.code, detail=e.detail) for e in fields]
             problem = ItemProblem(code=found.code, title=found.title, detail=str(found), errors=errors)
         case QueueUnavailable():
             code, title, detail = QUEUE_UNAVAILABLE

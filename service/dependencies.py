@@ -65,7 +65,13 @@ def lifespan(settings: MailerSettings, limits: Limits) -> Callable[[FastAPI], Ab
             for name, trouble in catalogue.broken.items():
                 log.error("template.broken", template=name, detail=trouble)
             log.info("api.started", templates=len(catalogue.templates))
-            intake = Intake(jobs, templates, settings.from_, admit=pressure.admit)
+            intake = Intake(
+                jobs,
+                templates,
+                settings.from_,
+                secret_key=settings.secret_key.get_secret_value().encode(),
+                admit=pressure.admit,
+            )
             try:
                 yield State(
                     jobs=jobs,

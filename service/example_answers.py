@@ -88,6 +88,26 @@ _BATCH: dict[str, Any] = {
     ],
 }
 
+_CLOUDEVENTS: dict[str, Any] = {
+    "accepted": 1,
+    "rejected": 1,
+    "results": [
+        {"index": 0, "id": "7f1c9a04", "status": "queued", "replayed": True, "problem": None},
+        {
+            "index": 1,
+            "id": None,
+            "status": None,
+            "replayed": False,
+            "problem": {
+                "code": "validation_failed",
+                "title": "The submission is not valid",
+                "detail": "/source: is missing",
+                "errors": [{"pointer": "/1/source", "code": "validation_failed", "detail": "is missing"}],
+            },
+        },
+    ],
+}
+
 _CANCELLED: dict[str, Any] = {
     **_DEFERRED,
     "status": "cancelled",
@@ -246,7 +266,7 @@ _DRY_RUN: dict[str, Any] = {
 }
 
 ANSWERS: dict[str, dict[str, Any]] = {
-    "submit 202": {"event": _ACCEPTED},
+    "submit 202": {"event": _ACCEPTED, "cloudevents": _CLOUDEVENTS},
     "submit 200": {"waited_for": _VERDICT, "dry_run": {"jobs": [_DRY_RUN]}},
     "getJob 200": {"deferred": _DEFERRED},
     "submitBatch 202": {"one_refused": _BATCH},

@@ -43,6 +43,23 @@ SUBMIT: dict[str, Any] = {
     },
 }
 
+_CLOUDEVENT: dict[str, Any] = {
+    "specversion": "1.0",
+    "type": "user.signed_up",
+    "source": "/users",
+    "id": "7f1c9a04",
+    "time": "2026-11-23T12:36:00Z",
+    "data": {"id": 42},
+}
+
+STRUCTURED: dict[str, Any] = {
+    "cloudevent": {"summary": "An event with its attributes and its data", "value": _CLOUDEVENT},
+}
+
+CLOUDEVENTS: dict[str, Any] = {
+    "two": {"summary": "Two events", "value": [_CLOUDEVENT, {**_CLOUDEVENT, "id": "7f1c9a05", "data": {"id": 43}}]},
+}
+
 BODIES: dict[str, dict[str, Any]] = {
     "Batch": {
         "two": {

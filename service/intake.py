@@ -1,10 +1,12 @@
 """The only place where a job is born: a submission is checked, mapped to jobs, recorded and enqueued in one script."""
 
 import hashlib
+import hmac
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -51,10 +53,21 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A request among others."""
+    """A request, alone or among others. `spelling` is told a pointer into `body`, and says where that stands in what
+    was sent."""
 
     body: dict[str, Any]
     idempotency_key: str | None
+    spelling: Callable[[str], str] = str
+
+    @contextmanager
+    def spelled(self) -> Iterator[None]:
+        """A Refused from within names the fields in the wrong as they were sent."""
+        try:
+            yield
+        except Refused as refusal:
+            refusal.errors = tuple(replace(error, pointer=self.spelling(error.pointer)) for error in refusal.errors)
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +90,8 @@ class Intake:
     store: JobStore
     templates: TemplateLibrary
     default_from: Address | None
+    secret_key: bytes = field(default=b"", repr=False)
+    """Of the fingerprints."""
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     admit: Callable[[Iterable[Stream]], None] = lambda _: None
@@ -86,6 +101,11 @@ class Intake:
         """Accept a job or an event. A Refused leaves nothing behind; QueueUnavailable means: send it again."""
         asked = await self._asked(body, owner, idempotency_key)
         return asked if isinstance(asked, Acceptance) else asked.accepted(await self.store.enqueue(asked.request))
+
+    async def accept_item(self, item: Item, owner: str) -> Acceptance:
+        """As `accept`; a Refused names the fields in the wrong as they were sent."""
+        with item.spelled():
+            return await self.accept(item.body, owner, item.idempotency_key)
 
     async def accept_together(self, items: Sequence[Item], owner: str) -> list[Acceptance]:
         """Accept all of them or none. Raises BatchRefused with what is wrong with each, and QueueUnavailable."""
@@ -111,7 +131,7 @@ class Intake:
     async def _asked(self, body: dict[str, Any], owner: str, idempotency_key: str | None) -> "Acceptance | _Asked":
         """What is asked of the store; or what was answered before to a request that would be refused by now."""
         key = _hashed(f"key {_checked_key(idempotency_key)}") if idempotency_key is not None else _event_key(body)
-        fingerprint = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).hexdigest() if key else ""
+        fingerprint = _fingerprint(body, self.secret_key) if key else ""
         try:
             answer_id, jobs = self.prepare(body)
             self.admit({job.stream for job in jobs})
@@ -155,6 +175,13 @@ def _event_key(body: dict[str, Any]) -> str | None:
     if "event" in body and isinstance(source, str) and isinstance(event_id, str) and source and event_id:
         return _hashed(f"event {source}\n{event_id}")
     return None
+
+
+def _fingerprint(body: dict[str, Any], secret_key: bytes) -> str:
+    """HMAC of the canonical JSON. An event is the same whether it leaves out what it has not, or says so."""
+    if "event" in body:
+        body = {"data": {}, **{name: value for name, value in body.items() if value is not None}}
+    return hmac.digest(secret_key, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), "sha256").hex()
 
 
 def _hashed(key: str) -> str:

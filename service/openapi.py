@@ -4,11 +4,20 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from service import example_answers, examples
+from service import cloudevents, example_answers, examples
 from service.filters import RetryRequest
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
-from service.submissions import Batch, EventSubmission, JobSubmission, Rendering, Rescheduling, Resolution
+from service.submissions import (
+    MOST_IN_BATCH,
+    Batch,
+    CloudEvent,
+    EventSubmission,
+    JobSubmission,
+    Rendering,
+    Rescheduling,
+    Resolution,
+)
 
 DESCRIPTION = """
 Post a job, or just the event that happened. The answer comes in milliseconds; a worker fetches the data the mail needs,
@@ -26,11 +35,35 @@ SUBMIT_BODY: dict[str, Any] = {
                 ]
             },
             "examples": examples.SUBMIT,
-        }
+        },
+        cloudevents.STRUCTURED: {
+            "schema": {"$ref": "#/components/schemas/CloudEvent"},
+            "examples": examples.STRUCTURED,
+        },
+        cloudevents.BATCH: {
+            "schema": {
+                "type": "array",
+                "items": {"$ref": "#/components/schemas/CloudEvent"},
+                "maxItems": MOST_IN_BATCH,
+            },
+            "examples": examples.CLOUDEVENTS,
+        },
     },
 }
 
-READ_RAW = (JobSubmission, EventSubmission, Batch, Resolution, Rescheduling, RetryRequest, Rendering)
+CLOUDEVENT_HEADERS: list[dict[str, Any]] = [
+    {
+        "name": f"ce-{name}",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": f"Attribute `{name}` of a CloudEvent in binary mode, percent-encoded.",
+    }
+    for name in CloudEvent.model_fields
+    if name not in {"data", "datacontenttype"}
+]
+
+READ_RAW = (JobSubmission, EventSubmission, CloudEvent, Batch, Resolution, Rescheduling, RetryRequest, Rendering)
 """No signature mentions them, because bodies are read as raw bytes."""
 
 

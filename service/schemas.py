@@ -245,7 +245,7 @@ class ItemProblem(BaseModel):
     code: str
     title: str
     detail: str
-    errors: list[ProblemField] = Field(description="`pointer`: into the batch, /jobs/3/to.")
+    errors: list[ProblemField] = Field(description="`pointer`: into the batch, /jobs/3/to; of CloudEvents /3/type.")
 
 
 class BatchItem(BaseModel):

@@ -1,10 +1,11 @@
 """What a request to the API may say: the models of its bodies. Those of its answers are in schemas.py."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mailer.addresses import Address, make_address, parse_address
@@ -201,6 +202,35 @@ class Rendering(_Body):
     """What a template is rendered with."""
 
     data: Data = Field(default_factory=dict, description="Before the values of the template's sample.json.")
+
+
+def _json_media_type(value: str | None) -> str | None:
+    if value is not None and not is_json(value):
+        raise ValueError("data is a JSON object: give application/json, or nothing")
+    return value
+
+
+def is_json(media_type: str) -> bool:
+    """Subtype json, or with the suffix +json."""
+    return re.fullmatch(r"[^/;\s]+/([^/;\s]+\+)?json", media_type.partition(";")[0].strip().lower()) is not None
+
+
+class CloudEvent(BaseModel):
+    """A CloudEvent 1.0 whose data is JSON. It may have extension attributes; they are ignored."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    specversion: Literal["1.0"]
+    type: Identifier = Field(description="The event, such as user.signed_up.")
+    source: Line = Field(description="With `id`: its idempotency key.")
+    id: Identifier
+    subject: Line | None = None
+    time: Annotated[str | None, BeforeValidator(_time)] = Field(None, max_length=64)
+    datacontenttype: Annotated[str | None, AfterValidator(_json_media_type)] = Field(
+        None, max_length=255, description="application/json, or with the suffix +json."
+    )
+    dataschema: Line | None = Field(None, description="Ignored: templates say which data they need.")
+    data: Data = Field(default_factory=dict)
 
 
 class EventSubmission(_Body):

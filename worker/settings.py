@@ -10,7 +10,16 @@ from mailer.addresses import Address
 from mailer.backoff import MAX_ATTEMPTS
 from mailer.errors import SettingsError
 from mailer.jobs import Stream, UnknownPolicy
-from mailer.settings import DAY_S, LONGEST_TRYING_S, SECRET_PREFIX, SOURCE_PREFIX, FromAddress, FromJson, Settings
+from mailer.settings import (
+    DAY_S,
+    LONGEST_TRYING_S,
+    SECRET_PREFIX,
+    SOURCE_PREFIX,
+    FromAddress,
+    FromJson,
+    Settings,
+    is_templates_secret,
+)
 
 HOSTNAME_LIMIT = 253
 
@@ -121,5 +130,5 @@ def read_secrets(environ: Mapping[str, str]) -> dict[str, SecretStr]:
     return {
         variable.removeprefix(SECRET_PREFIX).lower(): SecretStr(value)
         for variable, value in environ.items()
-        if variable.startswith(SECRET_PREFIX) and value
+        if is_templates_secret(variable) and value
     }

@@ -4,12 +4,15 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel
 
+from mailer.errors import InvalidSubmission, Refused
 from service.batch import accept_each, accept_together, items_of
 from service.bodies import read_json, validate
+from service.cloudevents import read_form
 from service.dependencies import IntakeDep, JobId, JobsDep, MovesDep, OwnerDep, RehearsalDep, view_of
-from service.intake import Acceptance
-from service.openapi import SUBMIT_BODY, body_of, problems
+from service.intake import Acceptance, Intake, Item
+from service.openapi import CLOUDEVENT_HEADERS, SUBMIT_BODY, body_of, problems
 from service.schemas import Accepted, Attempts, BatchAnswer, DryRun, JobOut, Verdict
 from service.submissions import Batch
 from service.views import show_attempts, show_job
@@ -23,7 +26,7 @@ router = APIRouter(tags=["jobs"])
     operation_id="submit",
     status_code=HTTPStatus.ACCEPTED,
     response_class=Response,
-    openapi_extra={"requestBody": SUBMIT_BODY},
+    openapi_extra={"requestBody": SUBMIT_BODY, "parameters": CLOUDEVENT_HEADERS},
     responses={
         200: {
             "model": Verdict | DryRun,
@@ -31,8 +34,9 @@ router = APIRouter(tags=["jobs"])
             "headers": {"Preference-Applied": {"description": "`wait=10`", "schema": {"type": "string"}}},
         },
         202: {
-            "model": Accepted,
-            "description": "Accepted: recorded and queued. Nothing is lost from here on.",
+            "model": Accepted | BatchAnswer,
+            "description": "Accepted: recorded and queued. Nothing is lost from here on. Of a batch of CloudEvents, "
+            "what became of each.",
             "headers": {
                 "Location": {"description": "Where to read the job.", "schema": {"type": "string"}},
                 "Idempotency-Replayed": {"description": "`true`: an earlier answer.", "schema": {"type": "string"}},
@@ -56,13 +60,19 @@ async def submit(
 ) -> Response:
     """Submit a job (a template or inline content), or an event that templates answer.
 
+    An event may also be a CloudEvent 1.0: structured; binary, with `ce-*` headers and its data as the body; or several
+    of them as a batch, where what is wrong with one stands in its result, and the others are accepted.
+
     Answers as soon as the job is recorded; a worker does the rest. With `Prefer: wait=10` the answer is 200 and how it
     ended, if that is known in time; else 202 as always.
     """
+    form = await read_form(request, idempotency_key)
+    if isinstance(form, list):
+        return await _each(intake, form, owner, dry_run=dry_run)
     if dry_run:
-        shown = await rehearsal.of(await read_json(request))
-        return Response(shown.model_dump_json(), HTTPStatus.OK, media_type="application/json")
-    acceptance = await intake.accept(await read_json(request), owner, idempotency_key)
+        with form.spelled():
+            return _shown(await rehearsal.of(form.body))
+    acceptance = await intake.accept_item(form, owner)
     headers = _headers(acceptance)
     if (seconds := preferred_wait(prefer or [])) is not None:
         verdict = await verdict_on(acceptance.said, jobs, moves, seconds)
@@ -70,6 +80,17 @@ async def submit(
             headers["Preference-Applied"] = f"wait={seconds}"
             return Response(verdict.model_dump_json(), HTTPStatus.OK, headers, "application/json")
     return Response(acceptance.answer, HTTPStatus.ACCEPTED, headers, "application/json")
+
+
+async def _each(intake: Intake, events: list[Item | Refused], owner: str, *, dry_run: bool) -> Response:
+    """The answer to a batch of CloudEvents."""
+    if dry_run:
+        raise InvalidSubmission.at("/query/dry_run", "A batch has no dry run: send its events one by one")
+    return _shown(await accept_each(intake, events, owner, place=""), HTTPStatus.ACCEPTED)
+
+
+def _shown(answer: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(answer.model_dump_json(), status, media_type="application/json")
 
 
 def _headers(acceptance: Acceptance) -> dict[str, str]:

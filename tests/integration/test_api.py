@@ -1,12 +1,15 @@
 """POST /jobs and its neighbours, over HTTP: what is accepted, what is refused and how it is said."""
 
 import asyncio
+import hashlib
+import hmac
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
@@ -43,6 +46,10 @@ async def post(api: httpx.AsyncClient, body: object, **headers: str) -> httpx.Re
     )
 
 
+def canonical(body: object) -> bytes:
+    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+
+
 async def written(redis: RedisClient) -> list[bytes]:
     """What is on the queue server, but for what looking at it leaves there."""
     return sorted({*await redis.keys("*")} - {keys.PROBE.encode(), keys.EPOCH.encode()})
@@ -60,7 +67,7 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
 
 SHAPES: dict[str, Any] = {
     "submit 200": Verdict | DryRun,
-    "submit 202": Accepted,
+    "submit 202": Accepted | BatchAnswer,
     "submitBatch 202": BatchAnswer,
     "listJobs 200": JobPage,
     "getJob 200": JobOut,
@@ -151,6 +158,24 @@ class TestIdempotency:
         for body in (event, event, {**event, "source": "/other"}):
             assert (await post(api, body)).status_code == 202
         assert await redis.zcard("arq:queue") == 2
+
+    async def test_what_is_kept_of_a_body_tells_nothing_to_whoever_has_not_the_secret_key(
+        self, redis: RedisClient, mailer_settings: MailerSettings
+    ) -> None:
+        digests = {hashlib.sha256(raw).hexdigest().encode() for raw in (orjson.dumps(INLINE), canonical(INLINE))}
+        digests |= {hmac.digest(b"", canonical(INLINE), "sha256").hex().encode()}
+        keyed = mailer_settings.model_copy(update={"secret_key": SecretStr("s" * 32)})
+        async with served(keyed, auth="off") as api, served(keyed, auth="off") as other:
+            first = await post(api, INLINE, Idempotency_Key="k1")
+            assert (await post(other, INLINE, Idempotency_Key="k1")).content == first.content
+        (record,) = await redis.keys("postroom:idempotency:*")
+        fingerprint = await redis.hget(record, "fingerprint")
+        assert fingerprint == hmac.digest(b"s" * 32, canonical(INLINE), "sha256").hex().encode()
+        assert fingerprint not in digests
+        async with served(mailer_settings, auth="off") as unkeyed:
+            answer = await post(unkeyed, INLINE, Idempotency_Key="k1")
+            assert_problem(answer, 422, "idempotency_key_reused")
+            assert await redis.zcard("arq:queue") == 1
 
     async def test_a_refused_request_leaves_the_key_free(self, api: httpx.AsyncClient) -> None:
         assert (await post(api, {**INLINE, "to": []}, Idempotency_Key="k1")).status_code == 422
@@ -424,10 +449,17 @@ class TestDocs:
 
     async def test_every_example_of_the_docs_is_accepted(self, api: httpx.AsyncClient) -> None:
         schema = (await api.get("/openapi.json")).json()
-        examples = schema["paths"]["/jobs"]["post"]["requestBody"]["content"]["application/json"]["examples"]
-        assert len(examples) >= 4
-        for example in examples.values():
-            assert (await post(api, example["value"])).status_code == 202, example
+        forms = schema["paths"]["/jobs"]["post"]["requestBody"]["content"]
+        assert len(forms["application/json"]["examples"]) >= 4
+        for media_type, form in forms.items():
+            for example in form["examples"].values():
+                answer = await post(api, example["value"], Content_Type=media_type)
+                assert (answer.status_code, answer.json().get("rejected", 0)) == (202, 0), example
+
+    async def test_the_headers_of_a_cloudevent_stand_beside_the_others(self, api: httpx.AsyncClient) -> None:
+        schema = (await api.get("/openapi.json")).json()
+        names = {parameter["name"] for parameter in schema["paths"]["/jobs"]["post"]["parameters"]}
+        assert {"ce-specversion", "ce-type", "ce-source", "ce-id", "ce-time", "idempotency-key", "prefer"} <= names
 
     async def test_every_operation_tells_problems_as_problem_json_and_shows_an_answer(
         self, api: httpx.AsyncClient

@@ -24,6 +24,7 @@ CLASSES = (MailerSettings, ServiceSettings, WorkerProcessSettings, DevSettings, 
 SECRET = "hunter2-hunter2-hunter2"
 SECRETS = [
     (MailerSettings, "POSTROOM_REDIS_URL", "redis_url", f"redis://:{SECRET}@queue"),
+    (MailerSettings, "POSTROOM_SECRET_KEY", "secret_key", f"{SECRET}-{SECRET}"),
     (ServiceSettings, "POSTROOM_API_KEYS", "api_keys", f"ops:{SECRET}"),
     (WorkerProcessSettings, "POSTROOM_SMTP_URL", "smtp_url", f"smtp://u:{SECRET}@relay.example"),
     (WorkerProcessSettings, "POSTROOM_SMTP_PASSWORD", "smtp_password", SECRET),
@@ -64,6 +65,7 @@ def test_every_setting_is_described(settings):
         (MailerSettings, "POSTROOM_KEEP_PAYLOAD_S", "0"),
         (MailerSettings, "POSTROOM_LOG_FORMAT", "xml"),
         (MailerSettings, "POSTROOM_LOG_LEVEL", "loud"),
+        (MailerSettings, "POSTROOM_SECRET_KEY", "x" * 31),
         (ServiceSettings, "POSTROOM_PORT", "http"),
         (ServiceSettings, "POSTROOM_PORT", "65536"),
         (ServiceSettings, "POSTROOM_AUTH", "none"),
@@ -114,6 +116,7 @@ def test_a_secret_has_no_repr(settings, variable, field, value):
     ("settings", "variable", "value"),
     [
         (MailerSettings, "POSTROOM_REDIS_URL", f"queue:{SECRET}"),
+        (MailerSettings, "POSTROOM_SECRET_KEY", SECRET),
         (ServiceSettings, "POSTROOM_API_KEYS", SECRET),
         (ServiceSettings, "POSTROOM_API_KEYS", f"a:{SECRET}, a:{SECRET}"),
         (ServiceSettings, "POSTROOM_API_KEYS", f"a:{SECRET} {SECRET}"),
@@ -246,6 +249,11 @@ def test_sources_and_secrets_are_families_of_variables():
     assert read_sources(environ) == {"app": "http://app:8080"}
     assert read_secrets(environ) == {"app_token": SecretStr(SECRET)}
     assert SECRET not in repr(read_secrets(environ))
+
+
+def test_postrooms_own_secret_key_is_none_of_the_templates():
+    environ = {"POSTROOM_SECRET_KEY": SECRET, "POSTROOM_SECRET_KEY_FILE": "/run/key", "POSTROOM_SECRET_KEYS": "x"}
+    assert read_secrets(environ) == {"keys": SecretStr("x")}
 
 
 @pytest.mark.parametrize("url", ["app:8080", "ftp://app", "file:///etc/passwd", "//app"])
