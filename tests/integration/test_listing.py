@@ -32,7 +32,7 @@ def new_job(number: int, email: str = "ada@example.com") -> NewJob:
 
 
 async def fill(store: JobStore, numbers: range) -> None:
-    slots = asyncio.Semaphore(50)
+    slots = asyncio.Semaphore(4)
 
     async def some(part: range) -> None:
         async with slots:
