@@ -132,8 +132,16 @@ class Refused(PostroomError):
 class InvalidRequest(Refused):
     """The request itself cannot be understood."""
 
-    def __init__(self, code: str, title: str, message: str, *, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        code: str,
+        title: str,
+        message: str,
+        *,
+        status: HTTPStatus = HTTPStatus.BAD_REQUEST,
+        errors: tuple[FieldError, ...] = (),
+    ) -> None:
+        super().__init__(message, errors)
         self.code, self.title, self.status = code, title, status
 
 

@@ -24,6 +24,7 @@ from mailer.store.streams import StreamStore
 from mailer.store.watch import ServerWatch
 from service.dry_run import Rehearsal
 from service.intake import Intake
+from service.leaving import told_to_leave
 from service.pressure import Pressure
 from service.settings import Limits
 
@@ -49,30 +50,17 @@ class State(TypedDict):
 def lifespan(settings: MailerSettings, limits: Limits) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def run(_: FastAPI) -> AsyncIterator[State]:
-        templates = TemplateLibrary(settings.templates_dir, reload=settings.templates_reload)
         async with connect(settings.queue_server) as redis:
-            jobs = JobStore(redis, settings.durable, settings.retention)
-            watch = ServerWatch(redis, settings.durable)
-            await watch.look()
-            moves = Moves(redis)
-            streams = StreamStore(redis, settings.durable)
-            pressure = Pressure(streams, watch, limits)
-            await pressure.look()
-            looking = [asyncio.create_task(watch.run()), asyncio.create_task(pressure.run())]
-            for task in looking:
-                task.add_done_callback(_look_ended)
-            catalogue = templates.catalogue(time.monotonic())
-            for name, trouble in catalogue.broken.items():
-                log.error("template.broken", template=name, detail=trouble)
-            log.info("api.started", templates=len(catalogue.templates))
-            intake = Intake(
-                jobs,
-                templates,
-                settings.from_,
-                secret_key=settings.secret_key.get_secret_value().encode(),
-                admit=pressure.admit,
+            watch, moves, streams = (
+                ServerWatch(redis, settings.durable),
+                Moves(redis),
+                StreamStore(redis, settings.durable),
             )
-            try:
+            pressure = Pressure(streams, watch, limits)
+            jobs, templates = JobStore(redis, settings.durable, settings.retention), _templates_of(settings)
+            secret = settings.secret_key.get_secret_value().encode()
+            intake = Intake(jobs, templates, settings.from_, secret_key=secret, admit=pressure.admit)
+            async with _in_the_background(watch, pressure, moves):
                 yield State(
                     jobs=jobs,
                     listing=JobList(redis),
@@ -86,13 +74,35 @@ def lifespan(settings: MailerSettings, limits: Limits) -> Callable[[FastAPI], Ab
                     rehearsal=Rehearsal(intake),
                     watch=watch,
                 )
-            finally:
-                for task in looking:
-                    task.cancel()
-                await moves.close()
             log.info("api.stopped")
 
     return run
+
+
+@asynccontextmanager
+async def _in_the_background(watch: ServerWatch, pressure: Pressure, moves: Moves) -> AsyncIterator[None]:
+    """Both have looked once before the first request; whoever waits is told when the process ends."""
+    await watch.look()
+    await pressure.look()
+    looking = [asyncio.create_task(watch.run()), asyncio.create_task(pressure.run())]
+    for task in looking:
+        task.add_done_callback(_look_ended)
+    try:
+        with told_to_leave(moves.end):
+            yield
+    finally:
+        for task in looking:
+            task.cancel()
+        await moves.close()
+
+
+def _templates_of(settings: MailerSettings) -> TemplateLibrary:
+    templates = TemplateLibrary(settings.templates_dir, reload=settings.templates_reload)
+    catalogue = templates.catalogue(time.monotonic())
+    for name, trouble in catalogue.broken.items():
+        log.error("template.broken", template=name, detail=trouble)
+    log.info("api.started", templates=len(catalogue.templates))
+    return templates
 
 
 def _look_ended(task: asyncio.Task[None]) -> None:

@@ -96,10 +96,10 @@ def parse_query(given: Iterable[tuple[str, str]]) -> tuple[Filter, int, Place | 
     parameters: dict[str, str] = {}
     for name, value in given:
         if name in parameters and name != "status":
-            raise _named([FieldError(f"/{name}", "bad_filter", "is there twice")])
+            raise _named([FieldError(f"/query/{name}", "bad_filter", "is there twice")])
         parameters[name] = f"{parameters[name]},{value}" if name in parameters else value
-    asked = _validated(ListRequest, parameters)
-    return asked.filter, asked.limit, parse_cursor(asked.after) if asked.after is not None else None
+    asked = _validated(ListRequest, parameters, "/query")
+    return asked.filter, asked.limit, parse_cursor(asked.after, "/query") if asked.after is not None else None
 
 
 def parse_retry(given: dict[str, Any]) -> tuple[Filter, Place | None]:
@@ -111,33 +111,31 @@ def parse_retry(given: dict[str, Any]) -> tuple[Filter, Place | None]:
     return asked.filter, parse_cursor(asked.after) if asked.after is not None else None
 
 
-def _validated(model: type[Asked], given: dict[str, Any]) -> Asked:
+def _validated(model: type[Asked], given: dict[str, Any], place: str = "") -> Asked:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise _bad_filter(error) from error
+        raise _bad_filter(error, place) from error
 
 
-def _bad_filter(error: ValidationError) -> InvalidRequest:
+def _bad_filter(error: ValidationError, place: str) -> InvalidRequest:
     items = error.errors(include_url=False, include_input=False)
     for item in items:
         if item["type"] == NAIVE_TIME:
             return InvalidRequest(NAIVE_TIME, "A time has no offset", f"{pointer(item['loc'])}: {item['msg']}")
-    return _named([FieldError(pointer(item["loc"]), "bad_filter", explain(item)) for item in items])
+    return _named([FieldError(place + pointer(item["loc"]), "bad_filter", explain(item)) for item in items])
 
 
 def _named(errors: list[FieldError]) -> InvalidRequest:
-    detail = "; ".join(f"{item.pointer.removeprefix('/')}: {item.detail}" for item in errors)
-    refusal = InvalidRequest("bad_filter", "The filter is not valid", detail)
-    refusal.errors = tuple(errors)
-    return refusal
+    detail = "; ".join(f"{item.pointer.rpartition('/')[2]}: {item.detail}" for item in errors)
+    return InvalidRequest("bad_filter", "The filter is not valid", detail, errors=tuple(errors))
 
 
 def cursor_of(place: Place) -> str:
     return base64.urlsafe_b64encode(f"{place.at}.{place.id}".encode()).decode().rstrip("=")
 
 
-def parse_cursor(cursor: str) -> Place:
+def parse_cursor(cursor: str, place: str = "") -> Place:
     """Raises InvalidRequest for what is no `next` of a page."""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
@@ -145,6 +143,7 @@ def parse_cursor(cursor: str) -> Place:
         text = ""
     found = _PLACE.fullmatch(text)
     if not found:
-        detail = "after: it has to be the `next` of an earlier page, as it stands there."
-        raise InvalidRequest("bad_cursor", "The cursor is not valid", detail)
+        detail = "after has to be the `next` of an earlier answer, as it stands there."
+        errors = (FieldError(f"{place}/after", "bad_cursor", detail),)
+        raise InvalidRequest("bad_cursor", "The cursor is not valid", detail, errors=errors)
     return Place(int(found[1]), found[2])

@@ -54,6 +54,8 @@ async def ended(jobs: JobStore, moves: Moves, job_ids: Sequence[str], seconds: f
                         found[job_id] = view
                 if len(found) == len(job_ids):
                     return [found[job_id] for job_id in job_ids]
+                if moves.are_over:
+                    return None
                 await moved.wait()
     return None
 
@@ -71,7 +73,7 @@ async def states(jobs: JobStore, moves: Moves, job_id: str, seconds: float) -> A
             if view is None:
                 return
             yield view
-            if has_ended(view) or moved is None:
+            if has_ended(view) or moved is None or moves.are_over:
                 return
             while not moved.is_set() and (left_s := ends_at - loop.time()) > 0:
                 with contextlib.suppress(TimeoutError):

@@ -16,6 +16,8 @@ class Moves:
         self._redis = redis
         self._watchers: set[tuple[frozenset[str], asyncio.Event]] = set()
         self._listening: asyncio.Task[None] | None = None
+        self.are_over = False
+        """This process ends: nobody should wait any longer."""
 
     @contextlib.contextmanager
     def watching(self, job_ids: Iterable[str]) -> Iterator[asyncio.Event | None]:
@@ -34,6 +36,12 @@ class Moves:
             yield watcher[1]
         finally:
             self._watchers.discard(watcher)
+
+    def end(self) -> None:
+        """Everybody who waits is woken, and finds that it is over."""
+        self.are_over = True
+        for _, event in self._watchers:
+            event.set()
 
     async def close(self) -> None:
         if self._listening is not None:
