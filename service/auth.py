@@ -18,7 +18,9 @@ from service.settings import ServiceSettings, parse_api_keys
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
 OPEN_PREFIXES = ("/static/",)
 BROWSER_PREFIXES = ("/mailbox", "/jobs/")
-"""What a browser opens by itself, to read: there a key may also come as the password of HTTP Basic."""
+"""What a browser opens by itself, to read: there a key may also come as the password of HTTP Basic. Only to read: a
+browser adds the password to what other sites' pages send here, too."""
+READING = frozenset({"GET", "HEAD"})
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - what is not a name to be addressed by
@@ -41,7 +43,7 @@ class Gate:
             hosts=LOOPBACK_NAMES | ({settings.host} - WILDCARDS),
         )
 
-    def admit(self, path: str, headers: Headers) -> str:
+    def admit(self, method: str, path: str, headers: Headers) -> str:
         """The owner's name. Raises InvalidRequest for whoever is not let in."""
         if self.is_open:
             self._check_host(headers.get("host", ""))
@@ -49,7 +51,7 @@ class Gate:
             return ANONYMOUS
         if path in OPEN_PATHS or path.startswith(OPEN_PREFIXES):
             return ANONYMOUS
-        return self._owner(_presented_key(path, headers))
+        return self._owner(_presented_key(method, path, headers))
 
     def _owner(self, presented: str | None) -> str:
         if presented is None:
@@ -95,11 +97,11 @@ def _unauthorized(code: str, detail: str) -> InvalidRequest:
     return InvalidRequest(code, "A valid API key is needed", detail, status=HTTPStatus.UNAUTHORIZED)
 
 
-def _presented_key(path: str, headers: Headers) -> str | None:
+def _presented_key(method: str, path: str, headers: Headers) -> str | None:
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and value:
         return value.strip()
-    if scheme.lower() == "basic" and path.startswith(BROWSER_PREFIXES):
+    if scheme.lower() == "basic" and _is_for_browsers(method, path):
         try:
             return base64.b64decode(value, validate=True).decode().partition(":")[2]
         except ValueError:  # no Base64 (binascii.Error), or not UTF-8 inside
@@ -107,6 +109,10 @@ def _presented_key(path: str, headers: Headers) -> str | None:
     return None
 
 
-def challenge(path: str) -> str:
+def challenge(method: str, path: str) -> str:
     """The WWW-Authenticate of a 401 (RFC 9110 11.6.1)."""
-    return 'Basic realm="Postroom: any name, the key as password"' if path.startswith(BROWSER_PREFIXES) else "Bearer"
+    return 'Basic realm="Postroom: any name, the key as password"' if _is_for_browsers(method, path) else "Bearer"
+
+
+def _is_for_browsers(method: str, path: str) -> bool:
+    return method in READING and path.startswith(BROWSER_PREFIXES)

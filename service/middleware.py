@@ -41,11 +41,11 @@ class Frame:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 self._check_length(headers)
-                scope["state"]["owner"] = self._gate.admit(scope["path"], headers)
+                scope["state"]["owner"] = self._gate.admit(scope["method"], scope["path"], headers)
             except InvalidRequest as error:
                 response = refused(Request(scope), error)
                 if error.status == HTTPStatus.UNAUTHORIZED:
-                    response.headers["WWW-Authenticate"] = challenge(scope["path"])
+                    response.headers["WWW-Authenticate"] = challenge(scope["method"], scope["path"])
                 await response(scope, receive, send_with_id)
                 return
             await self._app(scope, self._limited(receive), send_with_id)

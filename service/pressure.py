@@ -68,10 +68,9 @@ class Pressure:
     async def look(self) -> None:
         """What cannot be seen is as it was: while the queue server is away, nothing is accepted anyway."""
         try:
-            streams = await self._streams.overview()
+            waits_s = await self._streams.waits_s()
         except QueueUnavailable:
             return
-        waits_s = {view.stream: view.oldest_wait_s or 0.0 for view in streams if view.paused_at is None}
         found = overload(Load(waits_s, self._watch.memory_share), self._limits)
         self._tell(found)
         self.refusals = found

@@ -5,6 +5,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
 
+from mailer.errors import QueueUnavailable
 from mailer.jobs import Status
 from mailer.store.jobs import JobStore, JobView
 from mailer.store.moves import Moves
@@ -28,10 +29,13 @@ def preferred_wait(prefer: Sequence[str]) -> int | None:
 
 
 async def verdict_on(accepted: Accepted, jobs: JobStore, moves: Moves, seconds: float) -> Verdict | None:
-    """None where it is not known how all of its jobs end within the time."""
+    """None where it is not known how all of its jobs end within the time. Accepted they are, whatever happens here."""
     if all(job.status == "scheduled" for job in accepted.jobs):
         return None
-    views = await ended(jobs, moves, [job.id for job in accepted.jobs], seconds)
+    try:
+        views = await ended(jobs, moves, [job.id for job in accepted.jobs], seconds)
+    except QueueUnavailable:
+        return None
     if views is None:
         return None
     statuses = {view.job.status for view in views}

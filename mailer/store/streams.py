@@ -6,7 +6,7 @@ from mailer import queue
 from mailer.jobs import Stream
 from mailer.settings import Durability
 from mailer.store import keys
-from mailer.store.connection import RedisClient
+from mailer.store.connection import RedisClient, answered
 from mailer.store.scripts import Script
 
 LONGEST_LEASE_MS = 900_000
@@ -32,6 +32,7 @@ class StreamView:
 
 class StreamStore:
     def __init__(self, redis: RedisClient, durability: Durability) -> None:
+        self._redis = redis
         self._streams = Script(redis, "streams")
         self._pause = Script(redis, "pause", durability)
 
@@ -42,6 +43,21 @@ class StreamStore:
             names, [keys.JOB, keys.ARQ_IN_PROGRESS, LONGEST_LEASE_MS, LOOKED_AT, *queue.QUEUES]
         )
         return [_view(stream, row, now) for stream, row in zip(queue.QUEUES, rows, strict=True)]
+
+    async def waits_s(self) -> dict[Stream, float]:
+        """For how long the oldest ready job of each stream is due; nothing of those that are paused, or have none."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hkeys(keys.PAUSED_STREAMS)
+        pipe.time()
+        for name in queue.QUEUES.values():
+            pipe.zrange(name, 0, 0, withscores=True)
+        paused, (seconds, microseconds), *oldest = await answered(self._redis, pipe.execute())
+        now = seconds * 1000 + microseconds // 1000
+        return {
+            stream: (now - first[0][1]) / 1000
+            for stream, first in zip(queue.QUEUES, oldest, strict=True)
+            if first and first[0][1] <= now and stream.encode() not in paused
+        }
 
     async def pause(self, stream: Stream) -> None:
         """From now on no worker claims a job of it, until it is resumed. Runs that are under way go on."""

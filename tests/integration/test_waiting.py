@@ -6,8 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
+from mailer.errors import QueueUnavailable
+from mailer.settings import Durability, MailerSettings
 from mailer.store import moves
-from service.waiting import preferred_wait
+from mailer.store.connection import RedisClient
+from mailer.store.jobs import JobStore
+from mailer.store.moves import Moves
+from service.schemas import Accepted
+from service.waiting import preferred_wait, verdict_on
 from tests.integration.conftest import Run
 from tests.integration.test_controls import JOB
 from tests.support.smtp import ScriptedRelay
@@ -84,6 +90,20 @@ async def test_a_repeated_request_waits_for_the_job_that_it_made_first(
 async def test_too_many_waiters_do_not_wait(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moves, "MOST_WATCHERS", 0)
     assert (await api.post("/jobs", json=JOB, headers={"Prefer": "wait=60"})).status_code == 202
+
+
+async def test_what_was_accepted_is_202_though_the_queue_server_goes_while_it_waits(
+    api: httpx.AsyncClient, store: JobStore, redis: RedisClient
+) -> None:
+    """A 503 would have it sent again."""
+
+    class Away(JobStore):
+        async def view(self, job_id: str) -> None:  # type: ignore[override]  # it never answers
+            raise QueueUnavailable
+
+    accepted = Accepted.model_validate((await api.post("/jobs", json=JOB)).json())
+    away = Away(redis, Durability(), MailerSettings().retention)
+    assert await verdict_on(accepted, away, Moves(redis), 10) is None
 
 
 async def test_a_person_ends_the_waiting(api: httpx.AsyncClient) -> None:

@@ -18,13 +18,13 @@ NO_KEYS = Gate.of(ServiceSettings.load({}))
 OPEN = Gate.of(ServiceSettings.load({"POSTROOM_AUTH": "off"}))
 
 
-def admit(gate: Gate, path: str = "/jobs", **headers: str) -> str:
-    return gate.admit(path, Headers({name.replace("_", "-"): value for name, value in headers.items()}))
+def admit(gate: Gate, path: str = "/jobs", method: str = "GET", **headers: str) -> str:
+    return gate.admit(method, path, Headers({name.replace("_", "-"): value for name, value in headers.items()}))
 
 
-def refusal(gate: Gate, path: str = "/jobs", **headers: str) -> tuple[int, str]:
+def refusal(gate: Gate, path: str = "/jobs", method: str = "GET", **headers: str) -> tuple[int, str]:
     with pytest.raises(InvalidRequest) as caught:
-        admit(gate, path, **headers)
+        admit(gate, path, method, **headers)
     assert KEY not in str(caught.value)
     return caught.value.status, caught.value.code
 
@@ -55,7 +55,7 @@ def test_a_wrong_key_is_no_key(key):
 def test_whatever_stands_in_the_header_only_a_key_opens_the_door(value, scheme):
     for path in ("/jobs", "/mailbox"):
         with pytest.raises(InvalidRequest):
-            CLOSED.admit(path, Headers(raw=[(b"authorization", scheme + value)]))
+            CLOSED.admit("GET", path, Headers(raw=[(b"authorization", scheme + value)]))
 
 
 def test_closed_by_default_and_the_fix_is_told():
@@ -93,8 +93,17 @@ def test_a_browser_may_give_the_key_as_password_where_it_shows_pages():
     assert admit(CLOSED, "/mailbox", authorization=basic(KEY)) == "ops"
     assert refusal(CLOSED, "/mailbox", authorization=basic("wrong")) == (401, "invalid_key")
     assert refusal(CLOSED, "/jobs", authorization=basic(KEY)) == (401, "missing_key")
-    assert challenge("/mailbox/messages").startswith("Basic ")
-    assert challenge("/jobs") == "Bearer"
+    assert challenge("GET", "/mailbox/messages").startswith("Basic ")
+    assert challenge("GET", "/jobs") == "Bearer"
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_a_password_that_a_browser_adds_by_itself_changes_nothing(method):
+    """A page of another site can make it post to a job's /cancel."""
+    path = "/jobs/b9892a383be24e9eafd8cb5a52726247/cancel"
+    assert refusal(CLOSED, path, method, authorization=basic(KEY)) == (401, "missing_key")
+    assert admit(CLOSED, path, method, authorization=f"Bearer {KEY}") == "ops"
+    assert challenge(method, path) == "Bearer"
 
 
 @pytest.mark.parametrize("credentials", ["", "=", "not base64!", "/w==", "\u00e9\u00e9", basic(KEY)[6:-2]])
