@@ -151,7 +151,8 @@ end
 
 -- A quarantined job runs alone in its worker; one worker at a time takes care of them, in turns with the streams.
 local suspects = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', quarantine, '-inf', now, 'LIMIT', 0, 100)) do
+local looked_at = some_are_paused and MOST_PASSED_OVER or 100
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', quarantine, '-inf', now, 'LIMIT', 0, looked_at)) do
     local stream = some_are_paused and redis.pcall('HGET', record .. id, 'stream')
     if not (type(stream) == 'string' and is_paused[stream]) then suspects[#suspects + 1] = id end
 end

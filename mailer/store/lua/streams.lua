@@ -21,10 +21,15 @@ for _, id in ipairs(redis.call('ZRANGE', quarantine, 0, most - 1)) do
     if type(stream) == 'string' then quarantined[stream] = (quarantined[stream] or 0) + 1 end
 end
 
+local AT_ONCE = 1000 -- keys of one call: unpack has its limits
+
 local function leased_of(queue)
     local leased = 0
     local soon = redis.call('ZRANGEBYSCORE', queue, '(' .. now, now + longest, 'LIMIT', 0, most)
-    for _, id in ipairs(soon) do leased = leased + redis.call('EXISTS', in_progress .. id) end
+    for n = 1, #soon do soon[n] = in_progress .. soon[n] end
+    for n = 1, #soon, AT_ONCE do
+        leased = leased + redis.call('EXISTS', unpack(soon, n, math.min(#soon, n + AT_ONCE - 1)))
+    end
     return leased
 end
 
