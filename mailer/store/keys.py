@@ -18,7 +18,7 @@
 | postroom:synced | string | a minute | sync | nobody: written so that WAITAOF has something to wait for |
 | postroom:reconciler | string: the worker whose turn it is | seconds | reconciler | reconciler |
 | postroom:reconciler:cursor | string: where the next turn begins | a day | reconciler | reconciler |
-| postroom:wake | channel | | enqueue, release, reconcile | workers |
+| postroom:wake | channel | | enqueue, release, reconcile, control, pause | workers |
 | postroom:relays | sorted set of descriptions (JSON) by the time they were told, ms | a day | tell | API |
 | postroom:relay:{name} | string (JSON): pause, breaker and pace of a relay | a day after its last change; none while paused | swap | worker, API |
 | postroom:slot:{name} | string: next free slot of a relay with a rate, us | until then | slot | slot |
