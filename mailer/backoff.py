@@ -24,7 +24,7 @@ def _seconds(value: object) -> object:
     return value
 
 
-_Text = Annotated[str, Field(pattern=r"^\s*\d{1,7}\s*[smhd]\s*$")]
+_Text = Annotated[str, Field(pattern=r"^\s*[0-9]{1,7}\s*[smhd]\s*$")]
 _AnyWait = Annotated[float, Field(gt=0, le=DAY_S, allow_inf_nan=False)]
 _Wait = Annotated[_AnyWait, BeforeValidator(_seconds, json_schema_input_type=_AnyWait | _Text)]
 _AnyStep = Annotated[float, Field(ge=SHORTEST_S, le=DAY_S, allow_inf_nan=False)]

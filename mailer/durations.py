@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 MAX_DURATION_MS = 30 * 24 * 3600 * 1000
-_DURATION = re.compile(r"(\d{1,7})\s*(s|m|h|d)\Z")
+_DURATION = re.compile(r"([0-9]{1,7})\s*(s|m|h|d)\Z")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 

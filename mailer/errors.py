@@ -239,12 +239,15 @@ class BatchRefused(InvalidSubmission):
 
     code = "batch_refused"
     title = "A job of the batch is not valid, so none was accepted"
+    MOST_NAMED = 100
 
     @classmethod
     def of(cls, refusals: Mapping[int, Refused]) -> "BatchRefused":
         """What is wrong with each, by its index."""
         errors = [error for index, refusal in refusals.items() for error in within(index, refusal)]
-        return cls("; ".join(f"{error.pointer}: {error.detail}" for error in errors), tuple(errors))
+        named = errors[: cls.MOST_NAMED]
+        more = f"; and {len(errors) - len(named)} more" if len(errors) > len(named) else ""
+        return cls("; ".join(f"{error.pointer}: {error.detail}" for error in named) + more, tuple(named))
 
 
 def within(index: int, refusal: Refused, place: str = "/jobs") -> tuple[FieldError, ...]:

@@ -14,15 +14,18 @@ from service.submissions import MOST_TOGETHER, Batch
 KEY = "idempotency_key"
 
 
-def items_of(batch: Batch) -> list[Item]:
-    """Raises InvalidSubmission for a key that is no string: nothing is accepted then."""
-    items = []
-    for index, job in enumerate(batch.jobs):
-        key = job.get(KEY)
-        if key is not None and not isinstance(key, str):
-            raise InvalidSubmission.at(f"/jobs/{index}/{KEY}", "must be a string")
-        items.append(Item({name: value for name, value in job.items() if name != KEY}, key))
-    return items
+def items_of(batch: Batch) -> list[Item | Refused]:
+    """Each item, or what is wrong with it as such."""
+    return [_item(job) for job in batch.jobs]
+
+
+def _item(job: object) -> Item | Refused:
+    if not isinstance(job, dict):
+        return InvalidSubmission.at("", "must be a JSON object")
+    key = job.get(KEY)
+    if key is not None and not isinstance(key, str):
+        return InvalidSubmission.at(f"/{KEY}", "must be a string")
+    return Item({name: value for name, value in job.items() if name != KEY}, key)
 
 
 async def accept_each(intake: Intake, items: Sequence[Item | Refused], owner: str, place: str = "/jobs") -> BatchAnswer:
@@ -38,8 +41,8 @@ async def accept_each(intake: Intake, items: Sequence[Item | Refused], owner: st
     return _answer([_shown(index, one, place) for index, one in enumerate(found)])
 
 
-async def accept_together(intake: Intake, items: Sequence[Item], owner: str) -> BatchAnswer:
-    """Raises BatchRefused and QueueUnavailable: nothing was accepted."""
+async def accept_together(intake: Intake, items: Sequence[Item | Refused], owner: str) -> BatchAnswer:
+    """Raises BatchRefused, another Refused where it is only too early, and QueueUnavailable: nothing was accepted."""
     if len(items) > MOST_TOGETHER:
         detail = f"A strict batch has at most {MOST_TOGETHER} jobs: send several, or one without mode=strict"
         raise InvalidSubmission.at("/jobs", detail)

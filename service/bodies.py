@@ -1,11 +1,13 @@
 """Request bodies: raw bytes through one strict JSON decoder, then validated once."""
 
-from collections.abc import Callable, Sequence
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
@@ -14,6 +16,8 @@ from mailer.errors import FieldError, HeaderInjection, InvalidRequest, InvalidSu
 Model = TypeVar("Model", bound=BaseModel)
 JSON = "application/json"
 MAX_DEPTH = 100
+MOST_ERRORS = 20
+MOST_CHARS = 500
 NAIVE_TIME = "naive_datetime"
 _WORDS = {
     "extra_forbidden": "there is no such field here",
@@ -27,6 +31,16 @@ async def read_json(request: Request) -> dict[str, Any]:
     if media_type != JSON:
         raise unsupported(media_type, JSON)
     return as_object(decode(await request.body()))
+
+
+async def no_fields(request: Request) -> None:
+    """Of a request that says all in its path. Raises InvalidSubmission for a field that nobody would read."""
+    if await request.body():
+        validate(_Nothing, await read_json(request))
+
+
+class _Nothing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
 def media_type_of(request: Request) -> str:
@@ -51,7 +65,7 @@ def decode(raw: bytes) -> object:
         raise InvalidRequest(
             "malformed_json", "The body is not valid JSON", f"The body is not JSON: {error}"
         ) from error
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _is_deep(raw):
         raise InvalidSubmission.at("", f"The body is nested more than {MAX_DEPTH} levels deep")
     return body
 
@@ -62,15 +76,20 @@ def as_object(value: object, what: str = "The body") -> dict[str, Any]:
     return value
 
 
-def _depth(body: object) -> int:
-    """Levels of objects and lists, without recursion: a body may have 1,024, more than the encoder writes back."""
-    deepest, todo = 0, [(body, 1)]
-    while todo:
-        value, depth = todo.pop()
-        if isinstance(value, dict | list):
-            deepest = max(deepest, depth)
-            todo.extend((inner, depth + 1) for inner in (value.values() if isinstance(value, dict) else value))
-    return deepest
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+
+def _is_deep(raw: bytes) -> bool:
+    """Whether valid JSON has more than MAX_DEPTH levels: a body may have 1,024, more than the encoder writes back. Its
+    innermost brackets are taken away, all at once, so that a body with millions of them holds nobody up."""
+    brackets = _STRING.sub(b"", raw).translate(_BRACKETS, _OTHERS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
 
 
 def validate(model: type[Model], body: dict[str, Any], spelling: Callable[[str], str] = str) -> Model:
@@ -82,19 +101,35 @@ def validate(model: type[Model], body: dict[str, Any], spelling: Callable[[str],
 
 
 def _refusal(error: ValidationError, spelling: Callable[[str], str]) -> InvalidSubmission | InvalidRequest:
-    errors = []
-    for item in error.errors(include_url=False, include_input=False):
-        place = spelling(pointer(item["loc"]))
+    items = error.errors(include_url=False, include_input=False)
+    for item in items:
         if item["type"] == NAIVE_TIME:
-            return InvalidRequest(NAIVE_TIME, "A time has no offset", f"{place}: {item['msg']}")
-        code = item["type"] if item["type"] == HeaderInjection.code else InvalidSubmission.code
-        errors.append(FieldError(place, code, explain(item)))
+            place = spelling(pointer(item["loc"]))
+            naive = FieldError(place, NAIVE_TIME, item["msg"])
+            return InvalidRequest(NAIVE_TIME, "A time has no offset", told([naive]), errors=(naive,))
+    errors = first_of(FieldError(spelling(pointer(item["loc"])), _code_of(item), explain(item)) for item in items)
     kind = HeaderInjection if any(item.code == HeaderInjection.code for item in errors) else InvalidSubmission
     return kind(told(errors), tuple(errors))
 
 
+def _code_of(item: ErrorDetails) -> str:
+    return item["type"] if item["type"] == HeaderInjection.code else InvalidSubmission.code
+
+
 def told(errors: Sequence[FieldError]) -> str:
     return "; ".join(f"{item.pointer or 'body'}: {item.detail}" for item in errors)
+
+
+def first_of(errors: Iterable[FieldError]) -> list[FieldError]:
+    """As many as somebody may want to read: an answer must not be larger than the request that caused it."""
+    some = list(itertools.islice(errors, MOST_ERRORS + 1))
+    if len(some) > MOST_ERRORS:
+        some[MOST_ERRORS:] = [FieldError("", InvalidSubmission.code, f"only the first {MOST_ERRORS} are named here")]
+    return [FieldError(_short(item.pointer), item.code, _short(item.detail)) for item in some]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_CHARS else text[:MOST_CHARS] + "..."
 
 
 def explain(item: ErrorDetails) -> str:

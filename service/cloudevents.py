@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import Request
 
 from mailer.errors import FieldError, InvalidRequest, InvalidSubmission, Refused
-from service.bodies import JSON, as_object, decode, media_type_of, pointer, told, unsupported, validate
+from service.bodies import JSON, as_object, decode, first_of, media_type_of, pointer, told, unsupported, validate
 from service.intake import Item
 from service.submissions import MOST_IN_BATCH, CloudEvent, is_json
 
@@ -91,11 +91,11 @@ def _unescaped(value: bytes) -> bytes:
 def _event(attributes: dict[str, Any], spelling: Callable[[str], str]) -> dict[str, Any]:
     """The body of the same EventSubmission. null is as good as left out, says the JSON format."""
     given = {name: value for name, value in attributes.items() if value is not None}
-    wrong = [
+    wrong = first_of(
         FieldError(spelling(pointer((name,))), InvalidSubmission.code, trouble)
         for name, value in given.items()
         if name not in CloudEvent.model_fields and (trouble := _trouble(name, value))
-    ]
+    )
     if wrong:
         raise InvalidSubmission(told(wrong), tuple(wrong))
     event = validate(CloudEvent, given, spelling)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mailer.errors import NotAllowedInStatus
+from mailer.errors import InvalidSubmission, NotAllowedInStatus
 from mailer.interventions import Deed
 from mailer.jobs import OPEN, OPEN_RECIPIENT, Job, Reason, Recipient, RecipientStatus, Status, Stream
 from mailer.store.controls import Change, Standing
@@ -57,7 +57,8 @@ def resolved(standing: Standing, verdict: ResolveAs) -> Change:
 
 
 def rescheduled(standing: Standing, send_at: int | None, stream: Stream | None) -> Change:
-    """`send_at` (ms): when it is due, or tried again. A job that a worker has is not moved under its hands."""
+    """`send_at` (ms): when it is due, or tried again; the time for trying counts from then. A job that a worker has is
+    not moved under its hands."""
     job = standing.job
     if job.status not in OPEN or standing.is_leased or standing.may_be_sending:
         raise _refusal(standing, "changed")
@@ -65,8 +66,12 @@ def rescheduled(standing: Standing, send_at: int | None, stream: Stream | None) 
     if send_at is None:
         return Change(Deed.RESCHEDULED, job.status, None, at=at, stream=stream)
     at = max(send_at, standing.now)
-    name = "due_at" if job.status is Status.PENDING else "next_attempt_at"
-    return Change(Deed.RESCHEDULED, job.status, None, at=at, stream=stream, fields={name: str(at)})
+    if job.expires_at is not None and at >= job.expires_at:
+        raise InvalidSubmission.at("/send_at", "send_at has to be before the job's expires_at: it would never be sent")
+    fields = {"due_at": str(max(at, job.due_at) if job.status is Status.DEFERRED else at)}
+    if job.status is Status.DEFERRED:
+        fields["next_attempt_at"] = str(at)
+    return Change(Deed.RESCHEDULED, job.status, None, at=at, stream=stream, fields=fields)
 
 
 def _refusal(standing: Standing, word: str) -> NotAllowedInStatus:

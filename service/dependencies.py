@@ -44,6 +44,7 @@ class State(TypedDict):
     templates: TemplateLibrary
     intake: Intake
     rehearsal: Rehearsal
+    pressure: Pressure
     watch: ServerWatch
 
 
@@ -72,6 +73,7 @@ def lifespan(settings: MailerSettings, limits: Limits) -> Callable[[FastAPI], Ab
                     templates=templates,
                     intake=intake,
                     rehearsal=Rehearsal(intake),
+                    pressure=pressure,
                     watch=watch,
                 )
             log.info("api.stopped")
@@ -150,6 +152,10 @@ def _rehearsal(request: Request) -> Rehearsal:
     return cast("Rehearsal", request.state.rehearsal)
 
 
+def _pressure(request: Request) -> Pressure:
+    return cast("Pressure", request.state.pressure)
+
+
 def _watch(request: Request) -> ServerWatch:
     return cast("ServerWatch", request.state.watch)
 
@@ -168,6 +174,7 @@ RelaysDep = Annotated[RelayStore, Depends(_relays)]
 StreamsDep = Annotated[StreamStore, Depends(_streams)]
 TemplatesDep = Annotated[TemplateLibrary, Depends(_templates)]
 RehearsalDep = Annotated[Rehearsal, Depends(_rehearsal)]
+PressureDep = Annotated[Pressure, Depends(_pressure)]
 WatchDep = Annotated[ServerWatch, Depends(_watch)]
 OwnerDep = Annotated[str, Depends(_owner)]
 JobId = Annotated[str, Path(max_length=64)]

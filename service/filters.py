@@ -16,7 +16,7 @@ from mailer.errors import FieldError, InvalidRequest
 from mailer.jobs import Reason, Status, Stream
 from mailer.store.jobs import SHOWN_PENDING
 from mailer.store.listing import Filter, Place
-from service.bodies import NAIVE_TIME, explain, pointer
+from service.bodies import NAIVE_TIME, explain, first_of, pointer, told
 from service.controls import RETRIED
 from service.submissions import AddressIn, Moment
 
@@ -41,12 +41,7 @@ _Statuses = Annotated[
     frozenset[str],
     BeforeValidator(
         _statuses,
-        json_schema_input_type=Annotated[
-            str,
-            Field(
-                description="As jobs are shown; several separated by commas. `pending`: scheduled, queued and sending."
-            ),
-        ],
+        json_schema_input_type=str | list[str],
     ),
 ]
 
@@ -56,7 +51,10 @@ class JobFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    status: _Statuses = frozenset()
+    status: _Statuses = Field(
+        default_factory=frozenset,
+        description="As jobs are shown; several separated by commas. `pending`: scheduled, queued and sending.",
+    )
     to: AddressIn | None = Field(None, description="One of its recipients: an address, cc and bcc included.")
     template: str | None = Field(None, min_length=1, max_length=100)
     reason: Reason | None = Field(None, description="Why it failed.")
@@ -80,7 +78,10 @@ class JobFilter(BaseModel):
 class RetryRequest(JobFilter):
     """Which jobs are to be put back: those that have failed, where it says no status."""
 
-    status: _Statuses = frozenset({Status.FAILED})
+    status: _Statuses = Field(
+        default_factory=lambda: frozenset({Status.FAILED}),
+        description="`failed`, `expired`, `cancelled`: one or several.",
+    )
     after: str | None = Field(None, max_length=200, description="`next` of the call before, where there was more.")
 
 
@@ -122,8 +123,9 @@ def _bad_filter(error: ValidationError, place: str) -> InvalidRequest:
     items = error.errors(include_url=False, include_input=False)
     for item in items:
         if item["type"] == NAIVE_TIME:
-            return InvalidRequest(NAIVE_TIME, "A time has no offset", f"{pointer(item['loc'])}: {item['msg']}")
-    return _named([FieldError(place + pointer(item["loc"]), "bad_filter", explain(item)) for item in items])
+            naive = FieldError(place + pointer(item["loc"]), NAIVE_TIME, item["msg"])
+            return InvalidRequest(NAIVE_TIME, "A time has no offset", told([naive]), errors=(naive,))
+    return _named(first_of(FieldError(place + pointer(item["loc"]), "bad_filter", explain(item)) for item in items))
 
 
 def _named(errors: list[FieldError]) -> InvalidRequest:

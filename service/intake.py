@@ -4,9 +4,10 @@ import hashlib
 import hmac
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -107,17 +108,20 @@ class Intake:
         with item.spelled():
             return await self.accept(item.body, owner, item.idempotency_key)
 
-    async def accept_together(self, items: Sequence[Item], owner: str) -> list[Acceptance]:
-        """Accept all of them or none. Raises BatchRefused with what is wrong with each, and QueueUnavailable."""
+    async def accept_together(self, items: Sequence[Item | Refused], owner: str) -> list[Acceptance]:
+        """Accept all of them or none. Raises BatchRefused with what is wrong with each, another Refused where it is only
+        too early, and QueueUnavailable."""
         asked: list[Acceptance | _Asked] = []
         refusals: dict[int, Refused] = {}
         for index, item in enumerate(items):
             try:
+                if isinstance(item, Refused):
+                    raise item
                 asked.append(await self._asked(item.body, owner, item.idempotency_key))
             except Refused as refusal:
                 refusals[index] = refusal
         if refusals:
-            raise BatchRefused.of(refusals)
+            raise _refusal_of_all(refusals)
         new = {index: found for index, found in enumerate(asked) if isinstance(found, _Asked)}
         results = await self.store.enqueue_together([found.request for found in new.values()]) if new else []
         known = dict(zip(new, results, strict=True))
@@ -130,7 +134,7 @@ class Intake:
 
     async def _asked(self, body: dict[str, Any], owner: str, idempotency_key: str | None) -> "Acceptance | _Asked":
         """What is asked of the store; or what was answered before to a request that would be refused by now."""
-        key = _hashed(f"key {_checked_key(idempotency_key)}") if idempotency_key is not None else _event_key(body)
+        key = _hashed(f"key {checked_key(idempotency_key)}") if idempotency_key is not None else _event_key(body)
         fingerprint = _fingerprint(body, self.secret_key) if key else ""
         try:
             answer_id, jobs = self.prepare(body)
@@ -169,6 +173,13 @@ class Intake:
         return int(self.wall() * 1000)
 
 
+def _refusal_of_all(refusals: Mapping[int, Refused]) -> Refused:
+    """Where nothing is wrong but that it cannot be now, the whole may be sent again."""
+    first = next(iter(refusals.values()))
+    later = all(refusal.status is HTTPStatus.SERVICE_UNAVAILABLE for refusal in refusals.values())
+    return first if later else BatchRefused.of(refusals)
+
+
 def _event_key(body: dict[str, Any]) -> str | None:
     """An event's `source` and `id` say which one it is. Values of other types are refused later."""
     source, event_id = body.get("source"), body.get("id")
@@ -188,7 +199,7 @@ def _hashed(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _checked_key(key: str) -> str:
+def checked_key(key: str) -> str:
     if not IDEMPOTENCY_KEY.match(key):
         raise InvalidRequest(
             "idempotency_key_invalid",

@@ -78,9 +78,23 @@ def parameters_of(model: type[BaseModel]) -> list[dict[str, Any]]:
     """The query parameters of an operation that reads them as they stand in the URL."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return [
-        {"name": name, "in": "query", "required": False, "schema": given, "description": given.pop("description", "")}
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": given.pop("description", ""),
+            "schema": _of_a_query(given),
+        }
         for name, given in schema["properties"].items()
     ]
+
+
+def _of_a_query(given: dict[str, Any]) -> dict[str, Any]:
+    """What can stand in a URL: no null, and no object."""
+    kinds = [kind for kind in given.get("anyOf", [given]) if kind.get("type") not in {"null", "object"}]
+    only = dict(kinds[0]) if len(kinds) == 1 else {"anyOf": kinds}
+    only |= {name: given[name] for name in ("default", "minimum", "maximum") if given.get(name) is not None}
+    return only
 
 
 def or_events(model: type[BaseModel], what: str) -> dict[str, Any]:

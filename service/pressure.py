@@ -35,14 +35,19 @@ class Load:
 
 def overload(load: Load, limits: Limits) -> dict[Stream, str]:
     """Why nothing more is accepted, by stream. Pure."""
-    if load.memory is not None and load.memory >= limits.memory:
-        detail = f"The queue server uses {load.memory:.0%} of its memory; from {limits.memory:.0%} on it is full."
-        return dict.fromkeys(Stream, detail)
+    if (full := out_of_memory(load, limits)) is not None:
+        return dict.fromkeys(Stream, full)
     return {
         stream: f"The oldest due job of stream {stream} waits for {waited_s:.0f} s; from {limit_s:g} s on it is full."
         for stream, limit_s in limits.waits_s.items()
         if (waited_s := load.waits_s.get(stream, 0.0)) >= limit_s
     }
+
+
+def out_of_memory(load: Load, limits: Limits) -> str | None:
+    if load.memory is None or load.memory < limits.memory:
+        return None
+    return f"The queue server uses {load.memory:.0%} of its memory; from {limits.memory:.0%} on it is full."
 
 
 class Pressure:
@@ -52,12 +57,18 @@ class Pressure:
         self._limits = limits
         self._told = 0.0
         self.refusals: Mapping[Stream, str] = {}
+        self._full: str | None = None
 
     def admit(self, streams: Iterable[Stream]) -> None:
         """Raises Overloaded where one of the streams takes no more."""
         for stream in streams:
             if stream in self.refusals:
                 raise Overloaded(self.refusals[stream], retry_after_s=RETRY_AFTER_S)
+
+    def admit_again(self) -> None:
+        """Raises Overloaded where not even a job that is there already can be put back: the memory is nearly full."""
+        if self._full is not None:
+            raise Overloaded(self._full, retry_after_s=RETRY_AFTER_S)
 
     async def run(self) -> None:
         """Look every LOOK_EVERY_S seconds. Never returns."""
@@ -71,9 +82,10 @@ class Pressure:
             waits_s = await self._streams.waits_s()
         except QueueUnavailable:
             return
-        found = overload(Load(waits_s, self._watch.memory_share), self._limits)
+        load = Load(waits_s, self._watch.memory_share)
+        found = overload(load, self._limits)
         self._tell(found)
-        self.refusals = found
+        self.refusals, self._full = found, out_of_memory(load, self._limits)
 
     def _tell(self, found: Mapping[Stream, str]) -> None:
         now = time.monotonic()

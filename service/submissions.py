@@ -66,6 +66,10 @@ def _headers(value: object) -> object:
     return value
 
 
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+"""With or without its offset: whoever leaves that out is told."""
+
+
 def _time(value: object) -> object:
     """RFC 3339 with an offset, kept as it was written."""
     if value is None:
@@ -73,7 +77,9 @@ def _time(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("a time must be a string: 2026-11-23T12:00:00Z")  # noqa: TRY004 - pydantic wants ValueError
     try:
-        parsed = datetime.fromisoformat(value)
+        if not _RFC3339.fullmatch(value):
+            raise ValueError(value)
+        parsed = datetime.fromisoformat(value.upper())
     except ValueError as error:
         raise ValueError("not a time of the form 2026-11-23T12:00:00Z") from error
     if parsed.tzinfo is None:
@@ -86,7 +92,7 @@ def _moment(value: object) -> object:
     text = _time(value)
     if not isinstance(text, str):
         return None
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
+    return round(datetime.fromisoformat(text.upper()).timestamp() * 1000)
 
 
 Moment = Annotated[
@@ -195,7 +201,9 @@ class Rescheduling(_Body):
 class Batch(_Body):
     """Each item is what POST /jobs takes, with an `idempotency_key` of its own where it has one."""
 
-    jobs: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_IN_BATCH)
+    jobs: Annotated[list[Any], Field(json_schema_extra={"items": {"type": "object"}})] = Field(
+        min_length=1, max_length=MOST_IN_BATCH
+    )
 
 
 class Rendering(_Body):

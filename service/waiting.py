@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
 
-from mailer.errors import QueueUnavailable
+from mailer.errors import QueueUnavailable, RecordTooNew
 from mailer.jobs import Status
 from mailer.store.jobs import JobStore, JobView
 from mailer.store.moves import Moves
@@ -13,6 +14,7 @@ from service.history import has_ended
 from service.schemas import Accepted, Verdict
 from service.views import show_job
 
+T = TypeVar("T")
 LONGEST_S = 60
 SIGN_OF_LIFE_S = 15.0
 GRAVEST_FIRST = (Status.UNKNOWN, Status.FAILED, Status.EXPIRED, Status.CANCELLED, Status.SENT, Status.SKIPPED)
@@ -28,13 +30,14 @@ def preferred_wait(prefer: Sequence[str]) -> int | None:
     return None
 
 
-async def verdict_on(accepted: Accepted, jobs: JobStore, moves: Moves, seconds: float) -> Verdict | None:
-    """None where it is not known how all of its jobs end within the time. Accepted they are, whatever happens here."""
-    if all(job.status == "scheduled" for job in accepted.jobs):
-        return None
+async def verdict_on(
+    accepted: Accepted, jobs: JobStore, moves: Moves, seconds: float, left: Coroutine[Any, Any, None]
+) -> Verdict | None:
+    """None where it is not known how all of its jobs end within the time, or whoever asked has `left` before. Accepted
+    they are, whatever happens here."""
     try:
-        views = await ended(jobs, moves, [job.id for job in accepted.jobs], seconds)
-    except QueueUnavailable:
+        views = await _unless(left, ended(jobs, moves, [job.id for job in accepted.jobs], seconds))
+    except (QueueUnavailable, RecordTooNew):
         return None
     if views is None:
         return None
@@ -43,8 +46,21 @@ async def verdict_on(accepted: Accepted, jobs: JobStore, moves: Moves, seconds: 
     return Verdict(id=accepted.id, status=worst, jobs=[show_job(view) for view in views])
 
 
+async def _unless(left: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T]) -> T | None:
+    """What comes of the work; None where the other is done before."""
+    tasks = asyncio.create_task(work), asyncio.create_task(left)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].result() if tasks[0].done() else None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def ended(jobs: JobStore, moves: Moves, job_ids: Sequence[str], seconds: float) -> list[JobView] | None:
-    """The jobs once all of them have ended; None where that takes longer, or too many wait already."""
+    """The jobs once all of them have ended; None where that takes longer, all that are left are for later, or too many
+    wait already."""
     found: dict[str, JobView] = {}
     with moves.watching(job_ids) as moved, contextlib.suppress(TimeoutError):
         if moved is None:
@@ -52,13 +68,16 @@ async def ended(jobs: JobStore, moves: Moves, job_ids: Sequence[str], seconds: f
         async with asyncio.timeout(seconds):
             while True:
                 moved.clear()
+                waiting = []
                 for job_id in job_ids:
                     view = None if job_id in found else await jobs.view(job_id)
                     if view is not None and has_ended(view):
                         found[job_id] = view
+                    elif view is not None:
+                        waiting.append(view.status)
                 if len(found) == len(job_ids):
                     return [found[job_id] for job_id in job_ids]
-                if moves.are_over:
+                if moves.are_over or all(status == "scheduled" for status in waiting):
                     return None
                 await moved.wait()
     return None

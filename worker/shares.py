@@ -36,8 +36,9 @@ class Shares:
 
     def heard(self, quota: Quota, claim: Claim) -> None:
         """What was taken: a stream that could not have its part in full is owed the rest of it, up to one job. Where
-        not so many were due, nothing is owed."""
+        none was due, nothing is owed."""
         taken = Counter(_STREAM_OF.get(claimed.queue) for claimed in claim.jobs)
         for stream, share in SHARES.items():
             owed = self._owed[stream] + share * len(claim.jobs) - taken[stream]
-            self._owed[stream] = 0.0 if taken[stream] < quota.least[stream] else min(1.0, max(0.0, owed))
+            none_due = quota.least[stream] > 0 and not taken[stream]
+            self._owed[stream] = 0.0 if none_due else min(1.0, max(0.0, owed))

@@ -101,6 +101,7 @@ class ControlStore:
         args += [len(hashes), *hashes, job.id, len(expected), *expected]
         args += [2 * len(fields), *(part for pair in fields.items() for part in pair)]
         args += [place, change.at or "", queue.blob(job.id, time.time_ns() // 1_000_000), record_ms, payload_ms]
+        args.append(str(int(change.deed is Deed.RESCHEDULED)))
         verdict: bytes = await self._control(names, args)
         if verdict == b"empty":
             raise ContentGone

@@ -4,10 +4,10 @@
 |---|---|---|---|---|
 | postroom:job:{id} | hash | none until it rests, then retention | enqueue, claim, journal, unjournal, finish, release, control | API, worker |
 | postroom:payload:{id} | string (JSON) | as the record, but shorter | enqueue, finish, control | claim |
-| postroom:frozen:{id} | string (JSON): what was fetched for a mail past its journal | as the payload; gone once sent | journal, finish, control | claim |
+| postroom:frozen:{id} | string (JSON): what was fetched for a mail past its journal | as the payload; gone once a run has sent it | journal, finish, control | claim |
 | postroom:attempts:{id} | list (JSON), newest last, bounded | as the record | finish, control | API |
 | postroom:jobs:{status} | sorted set of the ids of all jobs of a status by the time of their acceptance, ms | none: members leave with the status, and once the record is gone | enqueue, finish, control, reconcile, sweep | list |
-| postroom:recipient:{hash} | sorted set of the ids of jobs to an address, as above | until its last record is gone for sure | enqueue, finish, control, sweep | list |
+| postroom:recipient:{hash} | sorted set of the ids of jobs to an address, as above | from the due time of its latest job: as long as any backoff tries, and then as a record | enqueue, finish, control, sweep | list |
 | postroom:moved | channel: ids of jobs that something has happened to | | finish, control | API |
 | postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue | enqueue, API |
 | postroom:claimed:{worker} | hash: number of its last claim, and what that took | ten leases | claim | claim, whose reply was lost |

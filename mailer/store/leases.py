@@ -170,8 +170,8 @@ class LeaseStore:
         return [_journal_verdict(word.decode()) for word in await self._journal(names, args)]
 
     async def _finish_all(self, finishes: Sequence[_Finish]) -> list[FinishVerdict]:
-        names = [queue.QUARANTINE]
-        args: list[str | bytes | int] = [ATTEMPTS_KEPT, keys.MOVED, keys.JOBS, keys.RECIPIENT]
+        names = [queue.QUARANTINE, *queue.QUEUES.values()]
+        args: list[str | bytes | int] = [len(names), ATTEMPTS_KEPT, keys.MOVED, keys.JOBS, keys.RECIPIENT]
         args.append(self._retention.recipient_ms)
         for item in finishes:
             job_id = item.held.job_id

@@ -4,15 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
+from mailer.errors import RecordTooNew
 from mailer.jobs import Reason, Status, Stream
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import SHOWN_PENDING, JobView, shown_status
 from mailer.store.scripts import Script
 
-LOOKED_AT = 1000
+log = structlog.get_logger()
+
+LOOKED_AT = 500
 """Jobs at a call. Each is a few lookups by the server, which does nothing else meanwhile."""
-MOST_CALLS = 10
+MOST_CALLS = 20
 """For one page: one that is still not full then has few jobs, or none, and a place to go on from."""
 
 
@@ -65,15 +70,17 @@ class JobList:
         return Page(tuple(found), place)
 
     async def _more(self, wanted: Filter, limit: int, place: Place | None) -> tuple[list[JobView], Place | None]:
-        at: int | str = wanted.created_before if wanted.created_before is not None else "+inf"
-        if place is not None:
-            at = place.at
+        latest = wanted.created_before
+        if place is not None and latest is not None and latest < place.at:
+            place = None  # of another question
+        at: int | str = place.at if place is not None else latest if latest is not None else "+inf"
         oldest = wanted.created_after if wanted.created_after is not None else "-inf"
         shown = wanted.statuses | (SHOWN_PENDING if Status.PENDING in wanted.statuses else frozenset())
         args: list[str | bytes | int] = [keys.JOB, keys.ARQ_IN_PROGRESS, at, place.id if place else "", oldest]
         args += [_looked_at(wanted, limit), limit, "".join(f"{status}," for status in sorted(shown)), *_fields(wanted)]
         now, jobs, behind = await self._list(_indexes(wanted), args)
-        return [_view(job, now) for job in jobs], Place(int(behind[0]), behind[1].decode()) if behind else None
+        views = [view for job in jobs if (view := _view(job, now)) is not None]
+        return views, Place(int(behind[0]), behind[1].decode()) if behind else None
 
 
 def _looked_at(wanted: Filter, limit: int) -> int:
@@ -97,7 +104,12 @@ def _fields(wanted: Filter) -> list[str]:
     return [part for name, value in pairs if value is not None for part in (name, value)]
 
 
-def _view(found: Sequence[Any], now: int) -> JobView:
+def _view(found: Sequence[Any], now: int) -> JobView | None:
+    """None where a newer version wrote it: that is no reason to show none of the others."""
     job_id, leased, flat = found
-    job = records.decode_record(job_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+    try:
+        job = records.decode_record(job_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+    except RecordTooNew:
+        log.warning("job.record_too_new", job_id=job_id.decode(), fix="upgrade this API")
+        return None
     return JobView(job, (), shown_status(job, leased=bool(leased), now=now))

@@ -11,12 +11,9 @@ from mailer.jobs import OPEN, Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient, command
 from mailer.store.scripts import Script
+from mailer.store.sweeping import Sweeper
 
 LOOKED_AT = 500
-SWEPT = 200
-"""So many of the oldest jobs of an index are looked at."""
-MOST_SWEEPS = 100
-"""At a step, of an index whose oldest jobs are mostly gone: it shrinks as fast as it grows."""
 TURN_MS = 30_000
 CURSOR_KEPT_MS = 24 * 3600 * 1000
 
@@ -27,7 +24,7 @@ class Reconciler:
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
         self._reconcile = Script(redis, "reconcile")
-        self._sweep = Script(redis, "sweep")
+        self._sweeper = Sweeper(redis)
 
     async def step(self, worker: str) -> tuple[str, ...]:
         """The ids that were put back; nothing where it is another worker's turn. Raises QueueUnavailable."""
@@ -42,17 +39,8 @@ class Reconciler:
         # What of this step goes wrong is looked at again in the next round.
         await command(self._redis, "SET", keys.RECONCILER_CURSOR, cursor, "PX", CURSOR_KEPT_MS)
         seen = [name.decode(errors="replace") for name in names]
-        await self._sweep_all([name for name in seen if name.startswith(keys.RECIPIENT)])
+        await self._sweeper.step([name for name in seen if name.startswith(keys.RECIPIENT)])
         return await self._put_back([name.removeprefix(keys.JOB) for name in seen if name.startswith(keys.JOB)])
-
-    async def _sweep_all(self, recipients: list[str]) -> None:
-        """The indexes of statuses at each step, those of recipients as the walk comes by."""
-        for status in Status:
-            for _ in range(MOST_SWEEPS):
-                if await self._sweep([keys.jobs(status)], [keys.JOB, SWEPT, SWEPT]) < SWEPT / 2:
-                    break
-        if recipients:
-            await self._sweep(recipients, [keys.JOB, SWEPT, LOOKED_AT])
 
     async def _put_back(self, job_ids: list[str]) -> tuple[str, ...]:
         if not job_ids:

@@ -4,16 +4,16 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
-from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
-from mailer.errors import QueueUnavailable
+from mailer.errors import QueueUnavailable, RecordTooNew
 from mailer.store.jobs import JobStore
 from mailer.store.moves import Moves
 from service.dependencies import JobId, JobsDep, MovesDep, view_of
 from service.history import entries_after, has_ended, history_of
 from service.openapi import or_events, problems
 from service.schemas import History
-from service.streaming import wants_events
+from service.streaming import events, wants_events
 from service.waiting import states
 
 router = APIRouter(tags=["jobs"])
@@ -44,20 +44,23 @@ async def get_history(
     """
     view = await view_of(jobs, job_id)
     if wants_events(request):
-        return EventSourceResponse(_events(jobs, moves, job_id, last_event_id))
+        return events(_events(jobs, moves, job_id, last_event_id))
     return Response(History(data=history_of(view)).model_dump_json(), media_type="application/json")
 
 
 async def _events(jobs: JobStore, moves: Moves, job_id: str, last_id: str | None) -> AsyncIterator[bytes]:
+    heard: set[str] = set()
     try:
         async for view in states(jobs, moves, job_id, STREAMED_S):
             if view is None:
                 yield KEEPALIVE_COMMENT
                 continue
             for entry in entries_after(history_of(view), last_id):
-                last_id = entry.id
+                if entry.id in heard:
+                    continue
+                heard.add(entry.id)
                 yield format_sse_event(event=entry.what, id=entry.id, data_str=entry.model_dump_json(exclude={"id"}))
             if has_ended(view):
                 yield format_sse_event(event="end", data_str=f'{{"status": "{view.status}"}}')
-    except QueueUnavailable:
-        yield format_sse_event(comment="the queue server does not answer", retry=AGAIN_MS)
+    except (QueueUnavailable, RecordTooNew):
+        yield format_sse_event(comment="the job cannot be read now", retry=AGAIN_MS)

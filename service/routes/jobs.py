@@ -11,7 +11,7 @@ from service.batch import accept_each, accept_together, items_of
 from service.bodies import read_json, validate
 from service.cloudevents import read_form
 from service.dependencies import IntakeDep, JobId, JobsDep, MovesDep, OwnerDep, RehearsalDep, view_of
-from service.intake import Acceptance, Intake, Item
+from service.intake import Acceptance, Intake, Item, checked_key
 from service.openapi import CLOUDEVENT_HEADERS, SUBMIT_BODY, body_of, problems
 from service.schemas import Accepted, Attempts, BatchAnswer, DryRun, JobOut, Verdict
 from service.submissions import Batch
@@ -70,12 +70,14 @@ async def submit(
     if isinstance(form, list):
         return await _each(intake, form, owner, dry_run=dry_run)
     if dry_run:
+        if form.idempotency_key is not None:
+            checked_key(form.idempotency_key)
         with form.spelled():
             return _shown(await rehearsal.of(form.body))
     acceptance = await intake.accept_item(form, owner)
     headers = _headers(acceptance)
     if (seconds := preferred_wait(prefer or [])) is not None:
-        verdict = await verdict_on(acceptance.said, jobs, moves, seconds)
+        verdict = await verdict_on(acceptance.said, jobs, moves, seconds, left(request))
         if verdict is not None:
             headers["Preference-Applied"] = f"wait={seconds}"
             return Response(verdict.model_dump_json(), HTTPStatus.OK, headers, "application/json")
@@ -87,6 +89,12 @@ async def _each(intake: Intake, events: list[Item | Refused], owner: str, *, dry
     if dry_run:
         raise InvalidSubmission.at("/query/dry_run", "A batch has no dry run: send its events one by one")
     return _shown(await accept_each(intake, events, owner, place=""), HTTPStatus.ACCEPTED)
+
+
+async def left(request: Request) -> None:
+    """Until whoever asked has gone. The body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _shown(answer: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:

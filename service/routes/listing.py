@@ -3,17 +3,17 @@
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.sse import format_sse_event
 
-from mailer.errors import QueueUnavailable
+from mailer.errors import QueueUnavailable, RecordTooNew
 from service.bodies import read_json
-from service.dependencies import ControlsDep, JobListDep, OwnerDep
+from service.dependencies import ControlsDep, JobListDep, OwnerDep, PressureDep
 from service.filters import ListRequest, RetryRequest, cursor_of, parse_query, parse_retry
 from service.openapi import body_of, or_events, parameters_of, problems
 from service.problems import QUEUE_UNAVAILABLE
 from service.retrying import Progress, retry_all
 from service.schemas import JobPage, RetryProgress
-from service.streaming import wants_events
+from service.streaming import events, wants_events
 from service.views import show_summary
 
 router = APIRouter(tags=["jobs"])
@@ -47,16 +47,19 @@ async def list_jobs(request: Request, jobs: JobListDep) -> JobPage:
         **problems(400, 401, 413, 415, 422, 503),
     },
 )
-async def retry_jobs(request: Request, jobs: JobListDep, controls: ControlsDep, owner: OwnerDep) -> Response:
+async def retry_jobs(
+    request: Request, jobs: JobListDep, controls: ControlsDep, pressure: PressureDep, owner: OwnerDep
+) -> Response:
     """Put back every job that a filter finds: those that have failed, if it says no status.
 
     A call takes up to 10,000 jobs; `next` is then where another goes on. It may be cut off and repeated: what was put
     back does not fit the filter any more.
     """
     wanted, after = parse_retry(await read_json(request))
+    pressure.admit_again()
     steps = retry_all(jobs, controls, wanted, owner, after)
     if wants_events(request):
-        return EventSourceResponse(_events(steps))
+        return events(_events(steps))
     done = [step async for step in steps][-1]
     return Response(_shown(done).model_dump_json(), media_type="application/json")
 
@@ -66,7 +69,7 @@ async def _events(steps: AsyncIterator[Progress]) -> AsyncIterator[bytes]:
     try:
         async for latest in steps:
             yield format_sse_event(event="progress", data_str=_shown(latest).model_dump_json())
-    except QueueUnavailable:
+    except (QueueUnavailable, RecordTooNew):
         _, title, detail = QUEUE_UNAVAILABLE
         yield format_sse_event(event="error", data_str=f"{title}. {detail}")
     else:

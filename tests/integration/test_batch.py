@@ -6,7 +6,11 @@ import httpx
 import pytest
 
 from mailer import queue
+from mailer.jobs import Stream
+from mailer.settings import MailerSettings
 from mailer.store.connection import RedisClient
+from tests.conftest import served
+from tests.support.jobs import INLINE
 
 
 def a_job(number: int, **more: Any) -> dict[str, Any]:
@@ -66,6 +70,52 @@ async def test_one_key_twice_in_a_batch_is_one_job(api: httpx.AsyncClient, redis
         assert await queued(redis) == 1
 
 
+@pytest.mark.parametrize("bad", ["one", 5, None, [], {"idempotency_key": 5}])
+async def test_an_item_that_is_none_is_no_trouble_of_the_others(
+    api: httpx.AsyncClient, redis: RedisClient, bad: Any
+) -> None:
+    found = await sent(api, [a_job(1), bad, a_job(2)])
+    assert (found["accepted"], found["rejected"], await queued(redis)) == (2, 1, 2)
+    assert found["results"][1]["problem"]["errors"][0]["pointer"].startswith("/jobs/1")
+
+
+@pytest.mark.parametrize("key", [{"idempotency_key": "k"}, {"event": "user.signed_up", "id": "e-1", "source": "/app"}])
+async def test_one_key_with_two_bodies_in_a_strict_batch_is_refused_and_none_is_accepted(
+    api: httpx.AsyncClient, redis: RedisClient, key: dict[str, Any]
+) -> None:
+    if "event" in key:
+        two = [{**key, "data": {"id": 42}}, {**key, "data": {"id": 43}}]
+    else:
+        two = [INLINE | key, INLINE | key | {"subject": "Another"}]
+    problem = await sent(api, [a_job(1), *two], 422, mode="strict")
+    assert [(error["pointer"], error["code"]) for error in problem["errors"]] == [("/jobs/2", "idempotency_key_reused")]
+    assert await queued(redis) == 0
+
+
+async def test_a_strict_batch_that_only_comes_too_early_may_be_sent_again(
+    redis: RedisClient, mailer_settings: MailerSettings, api: httpx.AsyncClient
+) -> None:
+    """503 with Retry-After, as its jobs would have one by one."""
+    await sent(api, [INLINE | {"stream": "bulk"}])
+    for name in await redis.zrange(queue.QUEUES[Stream.BULK], 0, -1):
+        await redis.zincrby(queue.QUEUES[Stream.BULK], -120_000, name)
+    async with served(mailer_settings, auth="off", max_wait_s='{"bulk": 60}') as full:
+        jobs = [INLINE | {"stream": "bulk"}] * 2
+        answer = await full.post("/jobs/batch", params={"mode": "strict"}, json={"jobs": jobs})
+        assert (answer.status_code, answer.headers["retry-after"], answer.json()["code"]) == (503, "30", "overloaded")
+        mixed = [*jobs, {"template": "nothing"}]
+        answer = await full.post("/jobs/batch", params={"mode": "strict"}, json={"jobs": mixed})
+        assert (answer.status_code, answer.json()["code"]) == (422, "batch_refused")
+
+
+async def test_an_answer_names_some_errors_and_is_never_larger_than_its_request(api: httpx.AsyncClient) -> None:
+    body = INLINE | {f"unknown-{number:06}": 1 for number in range(20_000)}
+    for path, wrong in (("/jobs", body), ("/jobs/retry", body), ("/jobs/batch", {"jobs": [body] * 2})):
+        answer = await api.post(path, json=wrong)
+        assert len(answer.content) < 20_000, path
+        assert "only the first 20 are named here" in answer.text
+
+
 async def test_a_strict_batch_is_accepted_as_a_whole(api: httpx.AsyncClient, redis: RedisClient) -> None:
     jobs = [a_job(number) for number in range(99)] + [{"event": "user.signed_up", "data": {"id": 42}, "id": "e-1"}]
     found = await sent(api, jobs, mode="strict")
@@ -82,7 +132,7 @@ async def test_a_strict_batch_is_accepted_as_a_whole(api: httpx.AsyncClient, red
         ({"stream": "express"}, "/jobs/1/stream", "validation_failed"),
         ({"subject": "Other", "idempotency_key": "hello-0"}, "/jobs/1", "idempotency_key_reused"),
         ({"idempotency_key": "not one\n"}, "/jobs/1", "idempotency_key_invalid"),
-        ({"send_at": "2035-01-01T00:00:00"}, "/jobs/1", "naive_datetime"),
+        ({"send_at": "2035-01-01T00:00:00"}, "/jobs/1/send_at", "naive_datetime"),
     ],
     ids=str,
 )
@@ -104,8 +154,8 @@ async def test_one_bad_job_in_a_strict_batch_is_named_and_none_is_accepted(
         ({"jobs": []}, {}, "/jobs"),
         ({"jobs": [a_job(number) for number in range(1001)]}, {}, "/jobs"),
         ({"jobs": [a_job(number) for number in range(101)]}, {"mode": "strict"}, "/jobs"),
-        ({"jobs": ["one"]}, {}, "/jobs/0"),
-        ({"jobs": [{**a_job(1), "idempotency_key": 1}]}, {}, "/jobs/0/idempotency_key"),
+        ({"jobs": [a_job(1), "one"]}, {"mode": "strict"}, "/jobs/1"),
+        ({"jobs": [a_job(1), {**a_job(2), "idempotency_key": 1}]}, {"mode": "strict"}, "/jobs/1/idempotency_key"),
         ({"jobs": [a_job(1)]}, {"mode": "loose"}, "/query/mode"),
         ({"jobs": [a_job(1)], "mode": "strict"}, {}, "/mode"),
     ],

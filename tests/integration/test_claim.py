@@ -55,6 +55,20 @@ async def test_while_a_job_runs_its_place_in_the_queue_is_the_end_of_its_lease(w
     assert LEASE_MS - 1000 < ttl <= LEASE_MS
 
 
+async def test_what_is_pushed_back_in_one_claim_is_bounded(workers: Workers, redis: RedisClient) -> None:
+    """A claim holds the queue server up; the next one goes on."""
+    names = {f"newer-{number}": 1 for number in range(3000)}
+    await redis.zadd(queue.QUEUE, names)
+    pipe = redis.pipeline(transaction=False)
+    for name in names:
+        pipe.hset(keys.job(name), "v", RECORD_VERSION + 1)
+    await pipe.execute()
+    claim = await workers.claim("anna", wanted=1)
+    assert len(claim.newer) == 1000
+    assert claim.next_due is not None
+    assert claim.next_due - claim.server_time <= 100
+
+
 async def test_what_one_worker_runs_no_other_gets(workers: Workers) -> None:
     await workers.accept("a", "b")
     assert ids(await workers.claim("anna", wanted=1)) == ["a"]

@@ -100,6 +100,35 @@ async def test_exactly_one_of_sent_or_cancelled_comes_of_a_race(
         assert answer.status_code == (200 if view.status == "cancelled" else 409)
 
 
+async def test_a_job_is_not_put_behind_its_own_expiry(api: httpx.AsyncClient, run: Run) -> None:
+    times = {"send_at": "2030-01-01T00:00:00Z", "expires_at": "2030-01-02T00:00:00Z"}
+    job_id = await run.submit({**JOB, **times})
+    for late in ("2030-01-02T00:00:00Z", "2031-01-01T00:00:00Z"):
+        problem = await shown(await api.patch(f"/jobs/{job_id}", json={"send_at": late}), 422)
+        assert problem["errors"][0]["pointer"] == "/send_at"
+    found = await shown(await api.patch(f"/jobs/{job_id}", json={"send_at": "2030-01-01T12:00:00Z"}))
+    assert found["due_at"] == "2030-01-01T12:00:00.000Z"
+
+
+async def test_a_deferred_job_that_is_put_off_has_its_whole_time_for_trying_from_then_on(
+    api: httpx.AsyncClient, run: Run, relay: ScriptedRelay
+) -> None:
+    relay.script["RCPT"] = ["450 4.2.1 Busy"]
+    job_id = await run.submit({**JOB, "backoff": {"give_up_after": "1h"}})
+    assert (await run.once(job_id)).status == "deferred"
+    await shown(await api.patch(f"/jobs/{job_id}", json={"send_at": "2030-01-01T00:00:00Z"}))
+    view = await run.once(job_id)
+    assert (view.status, view.job.attempts) == ("deferred", 2)
+
+
+async def test_a_field_that_no_control_reads_is_refused(api: httpx.AsyncClient, run: Run) -> None:
+    job_id = await run.submit(JOB)
+    for control in ("cancel", "retry"):
+        problem = await shown(await api.post(f"/jobs/{job_id}/{control}", json={"template": "pinned"}), 422)
+        assert problem["errors"][0]["pointer"] == "/template"
+    await shown(await api.post(f"/jobs/{job_id}/cancel", json={}))
+
+
 async def test_who_had_it_before_a_cancel_keeps_the_job_sent_in_part(
     api: httpx.AsyncClient, run: Run, relay: ScriptedRelay
 ) -> None:

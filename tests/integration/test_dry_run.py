@@ -122,6 +122,11 @@ async def test_what_would_be_refused_or_could_not_be_rendered_is_named(
     assert any(error["pointer"].startswith(pointer) for error in answer.json()["errors"])
 
 
+async def test_a_key_that_is_none_is_named_here_too(api: httpx.AsyncClient) -> None:
+    answer = await api.post("/jobs", params={"dry_run": "true"}, json=JOB, headers={"Idempotency-Key": "a b"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_invalid")
+
+
 async def test_a_template_is_rendered_with_its_sample_and_what_is_given(api: httpx.AsyncClient) -> None:
     sample = (await api.post("/templates/receipt/render", json={})).json()
     assert sample["template"] == "receipt"

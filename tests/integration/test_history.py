@@ -10,7 +10,7 @@ from service.routes import history
 from service.waiting import SIGN_OF_LIFE_S
 from tests.integration.conftest import Run
 from tests.integration.test_controls import JOB
-from tests.support.smtp import ScriptedRelay
+from tests.support.smtp import DROP, ScriptedRelay
 
 EVENTS = {"Accept": "text/event-stream"}
 
@@ -65,6 +65,41 @@ async def test_an_end_without_an_attempt_is_told(api: httpx.AsyncClient, run: Ru
     await run.age(job_id, 20 * 365 * 24 * 3600)
     await run.once(job_id)
     assert [entry["what"] for entry in await told(api, job_id)] == ["accepted", "expired"]
+
+
+async def test_a_job_in_doubt_has_that_at_the_end_of_its_history(
+    api: httpx.AsyncClient, run: Run, relay: ScriptedRelay
+) -> None:
+    relay.script["DOT"] = [DROP]
+    job_id = await run.submit({**JOB, "unknown_policy": "hold"})
+    assert (await run.once(job_id)).status == "unknown"
+    assert [entry["what"] for entry in await told(api, job_id)] == ["accepted", "attempted", "unknown"]
+    await api.post(f"/jobs/{job_id}/resolve", json={"as": "sent"})
+    resolved = (await told(api, job_id))[-1]
+    assert (resolved["what"], resolved["was"], resolved["became"]) == ("resolved", "unknown", "sent")
+
+
+async def test_an_end_that_a_retry_took_back_is_not_heard_again(
+    api: httpx.AsyncClient, run: Run, relay: ScriptedRelay
+) -> None:
+    relay.script["RCPT"] = ["550 5.1.1 Nobody here", "250 ok"]
+    job_id = await run.submit(JOB)
+    await run.once(job_id)
+    failed = (await told(api, job_id))[-1]
+    await api.post(f"/jobs/{job_id}/retry")
+    await run.once(job_id)
+    again = await api.get(f"/jobs/{job_id}/history", headers=EVENTS | {"Last-Event-ID": failed["id"]})
+    assert [event["event"] for event in parsed(again.text)] == ["retried", "attempted", "sent", "end"]
+
+
+async def test_a_stream_is_kept_back_by_nobody_and_is_for_those_who_want_one(api: httpx.AsyncClient, run: Run) -> None:
+    job_id = await run.submit(JOB)
+    await run.once(job_id)
+    stream = await api.get(f"/jobs/{job_id}/history", headers=EVENTS)
+    assert (stream.headers["cache-control"], stream.headers["x-accel-buffering"]) == ("no-cache", "no")
+    for accept in ("application/json", "text/event-stream;q=0, */*", "text/event-stream; q=0.0"):
+        answer = await api.get(f"/jobs/{job_id}/history", headers={"Accept": accept})
+        assert answer.headers["content-type"] == "application/json", accept
 
 
 async def test_a_stream_tells_what_was_and_what_comes_and_ends_with_the_job(

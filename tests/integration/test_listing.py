@@ -248,6 +248,46 @@ async def test_what_is_gone_leaves_the_indexes_and_what_is_missing_there_comes_b
     assert await redis.zrange(keys.recipient("ada@example.com"), 0, -1) == [kept.encode()]
 
 
+async def test_old_jobs_that_stay_shield_none_that_have_gone(store: JobStore, redis: RedisClient) -> None:
+    """Such as a campaign that was accepted long ago, for this week."""
+    await fill(store, range(1000))
+    gone = [f"{number:032x}" for number in range(400, 1000)]
+    await redis.delete(*map(keys.job, gone))
+    reconciler = Reconciler(redis)
+    for _ in range(10):
+        await reconciler.step("w")
+    assert await redis.zcard(keys.jobs(Status.PENDING)) == 400
+    assert await redis.zcard(keys.recipient("ada@example.com")) == 400
+
+
+async def test_a_job_that_stands_in_two_indexes_stands_in_its_own_alone_in_the_end(
+    store: JobStore, redis: RedisClient
+) -> None:
+    """As a worker of an earlier version leaves it, and then one of this."""
+    await fill(store, range(1))
+    await redis.zadd(keys.jobs(Status.DEFERRED), {f"{0:032x}": 1})
+    reconciler = Reconciler(redis)
+    while await redis.zcard(keys.jobs(Status.DEFERRED)):
+        await reconciler.step("w")
+    assert await redis.zcard(keys.jobs(Status.PENDING)) == 1
+
+
+async def test_a_cursor_of_another_question_does_not_widen_this_one(api: httpx.AsyncClient) -> None:
+    for _ in range(3):
+        await post(api)
+    cursor = (await api.get("/jobs", params={"limit": "1"})).json()["next"]
+    found = await api.get("/jobs", params={"created_before": "2020-01-01T00:00:00Z", "after": cursor})
+    assert found.json() == {"data": [], "next": None}
+
+
+async def test_a_job_that_a_newer_version_wrote_hides_none_of_the_others(
+    api: httpx.AsyncClient, redis: RedisClient
+) -> None:
+    old, newer = await post(api), await post(api)
+    await redis.hset(keys.job(newer), "v", "99")
+    assert [job["id"] for job in await walk(api)] == [old]
+
+
 async def test_the_index_of_a_recipient_lives_as_long_as_any_job_to_it(
     api: httpx.AsyncClient, redis: RedisClient
 ) -> None:

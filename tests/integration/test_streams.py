@@ -5,19 +5,19 @@ from typing import Any
 import httpx
 
 from mailer import queue
-from mailer.jobs import Stream
+from mailer.jobs import NewJob, Payload, Stream
 from mailer.server import parse_queue_url
 from mailer.settings import Durability, MailerSettings
 from mailer.store import keys
 from mailer.store.connection import RedisClient, connect
-from mailer.store.jobs import JobStore
+from mailer.store.jobs import EnqueueRequest, JobStore
 from mailer.store.leases import LeaseStore
 from mailer.store.runs import Quota
 from mailer.store.streams import StreamStore
 from tests.integration.conftest import Run
 from tests.integration.test_controls import JOB
 from tests.support.smtp import ScriptedRelay
-from tests.support.workers import Workers, ids
+from tests.support.workers import RECIPIENTS, Workers, ids
 from worker.shares import Shares
 
 C, N, B = Stream.CRITICAL, Stream.NORMAL, Stream.BULK
@@ -77,6 +77,17 @@ async def test_behind_an_endless_stream_of_codes_the_others_have_their_minimum(w
         for job_id in ids(claim):
             taken[Stream(job_id.partition("-")[0])] += 1
     assert taken == {C: 140, N: 40, B: 20}
+
+
+async def test_large_codes_do_not_use_up_the_part_of_the_others(workers: Workers, store: JobStore) -> None:
+    """A claim has room for two megabytes; what is to have a part has one job beyond that."""
+    for stream in (N, B):
+        await accept(workers, stream, 5)
+    for number in range(10):
+        large = NewJob(f"critical-{number}", Payload(subject="s", html="x" * 600_000), stream=C, recipients=RECIPIENTS)
+        await store.enqueue(EnqueueRequest((large,)))
+    claim = await workers.leases.claim("w", 1, wanted=10, running=0, quota=Quota({N: 2, B: 1}, 7))
+    assert [job_id.partition("-")[0] for job_id in ids(claim)] == ["critical"] * 4 + ["normal", "bulk"]
 
 
 async def test_of_a_paused_stream_nothing_is_begun_until_it_is_resumed(

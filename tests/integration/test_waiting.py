@@ -87,6 +87,33 @@ async def test_a_repeated_request_waits_for_the_job_that_it_made_first(
     assert len(relay.received) == 1
 
 
+async def test_a_repeated_request_for_a_job_that_was_for_later_hears_how_it_ended(
+    api: httpx.AsyncClient, run: Run
+) -> None:
+    """The first answer said that it was scheduled; by now it is sent."""
+    soon = JOB | {"send_at": "2035-01-01T00:00:00Z"}
+    keyed = {"Idempotency-Key": "one"}
+    job_id = (await api.post("/jobs", json=soon, headers=keyed)).json()["id"]
+    await run.once(job_id)
+    again = await api.post("/jobs", json=soon, headers=keyed | WAIT)
+    assert (again.status_code, again.json()["status"]) == (200, "sent")
+
+
+async def test_who_has_gone_is_not_waited_for(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moves, "MOST_WATCHERS", 1)
+    for _ in range(3):
+        with pytest.raises(httpx.ReadTimeout):
+            await api.post("/jobs", json=JOB, headers={"Prefer": "wait=60"}, timeout=0.3)
+
+    async def is_room() -> bool:
+        """A wait of one second takes as long; without room it would not."""
+        began = asyncio.get_running_loop().time()
+        await api.post("/jobs", json=JOB, headers={"Prefer": "wait=1"})
+        return asyncio.get_running_loop().time() - began > 0.9
+
+    await until(is_room, what="room for the next one who waits")
+
+
 async def test_too_many_waiters_do_not_wait(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moves, "MOST_WATCHERS", 0)
     assert (await api.post("/jobs", json=JOB, headers={"Prefer": "wait=60"})).status_code == 202
@@ -103,7 +130,7 @@ async def test_what_was_accepted_is_202_though_the_queue_server_goes_while_it_wa
 
     accepted = Accepted.model_validate((await api.post("/jobs", json=JOB)).json())
     away = Away(redis, Durability(), MailerSettings().retention)
-    assert await verdict_on(accepted, away, Moves(redis), 10) is None
+    assert await verdict_on(accepted, away, Moves(redis), 10, asyncio.sleep(60)) is None
 
 
 async def test_a_person_ends_the_waiting(api: httpx.AsyncClient) -> None:

@@ -59,10 +59,10 @@ async def leaks(redis: RedisClient) -> list[str]:
             if trouble is not None and ttl != NO_KEY:
                 found.append(f"{name.decode()} {trouble}")
         if cursor == 0:
-            return sorted({*found, *await _wrongly_indexed(redis)})
+            return sorted({*found, *await wrongly_indexed(redis)})
 
 
-async def _wrongly_indexed(redis: RedisClient) -> list[str]:
+async def wrongly_indexed(redis: RedisClient) -> list[str]:
     """Jobs that stand in another index than that of their status, or in none."""
     indexed: dict[bytes, list[str]] = {}
     for status in Status:

@@ -27,7 +27,8 @@ local pushed_back = tonumber(ARGV[9])
 local record, payload, frozen, in_progress, blob = ARGV[10], ARGV[11], ARGV[12], ARGV[13], ARGV[14]
 local latest, lower_left = tonumber(ARGV[15]), tonumber(ARGV[16])
 local MOST_PASSED_OVER = 1000
-local MOST_OCTETS = 2000000 -- of content in one reply: a slow line must bring it within the client's patience
+local MOST_OCTETS = 2000000 -- of content in one reply: a slow line must bring it within the client's patience. Beyond it
+-- a queue that is to have something has one job.
 local MOST_REPEATS = 3
 local NUMBER, REPEATS = ' number', ' repeats' -- no id begins with a space
 
@@ -179,21 +180,27 @@ local function kept_for_lower(than)
 end
 
 local function take_of(q)
-    local skip, room = 0, wanted - #jobs
+    local skip, room, taken = 0, wanted - #jobs, 0
     if q > FIRST then room = math.min(room, lower_left) end
     local left = room - kept_for_lower(q)
-    while left > 0 and not is_full() and passed_over < MOST_PASSED_OVER do
+    local function is_over()
+        if left <= 0 or passed_over >= MOST_PASSED_OVER then return true end
+        return octets > MOST_OCTETS and (taken > 0 or least_of(q) == 0)
+    end
+    while not is_over() do
         local due = redis.call('ZRANGEBYSCORE', KEYS[q], '-inf', now, 'LIMIT', skip, left)
         if #due == 0 then break end
         for _, id in ipairs(due) do
-            if is_full() then break end
+            if is_over() then break end
             local before = #jobs
-            if not consider(id, KEYS[q]) then
-                skip = skip + 1
+            local has_left = consider(id, KEYS[q])
+            if not has_left then skip = skip + 1 end
+            if #jobs == before then
                 passed_over = passed_over + 1
+            else
+                taken, left = taken + 1, left - 1
+                if q > FIRST then lower_left = lower_left - 1 end
             end
-            left = left - (#jobs - before)
-            if q > FIRST then lower_left = lower_left - (#jobs - before) end
         end
     end
 end

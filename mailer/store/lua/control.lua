@@ -7,7 +7,7 @@
 --       number of strings that follow, field, value it has to have ("" where it has none), ...;
 --       number of strings that follow, field, new value, ...;
 --       number in KEYS of the queue in which it then stands, or "" where it rests; due time (ms) or "" for now; arq's blob;
---       retention of record and of payload (ms, "" unless it rests)
+--       retention of record and of payload (ms, "" unless it rests); "1" for a job that is only moved, else "0"
 -- Returns "done", "changed" where it is not as it was looked at, or "empty" where it cannot be queued, for its content
 -- is gone.
 --
@@ -31,11 +31,16 @@ local strings = tonumber(arg())
 local fields = {}
 for s = 1, strings do fields[s] = arg() end
 local queue, due, blob_value, record_ms, payload_ms = tonumber(arg()), tonumber(arg()), arg(), arg(), arg()
+local is_moved = arg() == '1'
 if queue and redis.call('EXISTS', payload) == 0 then return 'empty' end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local was = redis.call('HMGET', record, 'status', 'created_at')
+local was = redis.call('HMGET', record, 'status', 'created_at', 'run')
+if was[3] and is_moved then -- its worker has died: a crash, as the next claim would find
+    redis.call('HINCRBY', record, 'crashes', 1)
+    redis.call('HSET', record, 'blamed', was[3])
+end
 redis.call('HSET', record, unpack(fields))
 redis.call('HDEL', record, 'run')
 redis.call('ZREM', index .. was[1], id)

@@ -87,9 +87,11 @@ local function is_reused(request)
 end
 
 if together then
-    local any = false
+    local any, first = false, {} -- fingerprints of this call's own keys
     for r, request in ipairs(plan) do
-        local reused = is_reused(request)
+        local key = request.idempotency
+        local reused = is_reused(request) or (key and first[key] and first[key] ~= request.fingerprint)
+        if key and not first[key] then first[key] = request.fingerprint end
         any = any or reused
         verdicts[r] = {reused and 'reused' or 'withheld'}
     end

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Records how runs ended, moves the jobs' statuses, and gives each its place: back in its queue, or at rest.
 --
--- KEYS  quarantine queue; then for each run: record, payload, frozen, attempts, in-progress, blob, queue it was claimed
+-- KEYS  quarantine queue, queues of the streams; then for each run: record, payload, frozen, attempts, in-progress, blob, queue it was claimed
 --       from, queue of its stream
--- ARGV  attempts kept, channel of what has moved, what stands before the status in the key of an index and before the
+-- ARGV  number of queues, attempts kept, channel of what has moved, what stands before the status in the key of an index and before the
 --       hash in that of a recipient's, how long the latter is kept (ms); then for each run: job id, run, new status,
 --       statuses it may be reached from ("a,b,"), "1" if it counts though the lease was lost else "0", number of
 --       attempts that follow, attempts (JSON), number of recipients it is not indexed for yet, their hashes, due time of
@@ -16,7 +16,7 @@
 
 local a = 1
 local function arg() a = a + 1; return ARGV[a - 1] end
-local attempts_kept = tonumber(arg())
+local queues, attempts_kept = tonumber(arg()), tonumber(arg())
 local channel, index, recipient, recipient_ms = arg(), arg(), arg(), tonumber(arg())
 local moved = {}
 
@@ -59,7 +59,7 @@ local function finish(k)
     moved[#moved + 1] = id
     redis.call('DEL', in_progress)
     redis.call('ZREM', claimed_from, id)
-    redis.call('ZREM', KEYS[1], id) -- where it was put since, if the lease was lost
+    for q = 1, now[2] == run and 1 or queues do redis.call('ZREM', KEYS[q], id) end -- where it was put since
     if #made > 0 then
         redis.call('RPUSH', attempts, unpack(made))
         redis.call('LTRIM', attempts, -attempts_kept, -1)
@@ -79,6 +79,6 @@ local function finish(k)
 end
 
 local verdicts = {}
-for n = 1, (#KEYS - 1) / 8 do verdicts[n] = finish(8 * n - 6) end
+for n = 1, (#KEYS - queues) / 8 do verdicts[n] = finish(queues + 8 * n - 7) end
 if #moved > 0 then redis.call('PUBLISH', channel, table.concat(moved, ' ')) end
 return verdicts

@@ -25,8 +25,10 @@ local function is_queued(id)
 end
 
 local function keep_in_index(id, status, created_at)
-    if not status or not created_at or redis.call('ZSCORE', index .. status, id) then return end
-    for other in string.gmatch(statuses, '[^,]+') do redis.call('ZREM', index .. other, id) end
+    if not status or not created_at then return end
+    for other in string.gmatch(statuses, '[^,]+') do
+        if other ~= status then redis.call('ZREM', index .. other, id) end
+    end
     redis.call('ZADD', index .. status, created_at, id)
 end
 

@@ -1,18 +1,12 @@
 #!lua flags=allow-oom
--- Takes jobs whose records are gone out of indexes.
+-- Takes jobs whose records are gone out of an index.
 --
--- KEYS  indexes
--- ARGV  what stands before the id in the key of a record, how many of the oldest jobs of each index are looked at, how many
---       in all
--- Returns how many were taken out.
+-- KEYS  index
+-- ARGV  what stands before the id in the key of a record, rank of the first job that is looked at, how many are
+-- Returns {how many were looked at, how many of these were taken out}.
 
-local record, most, left, gone = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), 0
-for _, index in ipairs(KEYS) do
-    if left <= 0 then break end
-    local oldest = redis.call('ZRANGE', index, 0, math.min(most, left) - 1)
-    left = left - #oldest
-    for _, id in ipairs(oldest) do
-        if redis.call('EXISTS', record .. id) == 0 then gone = gone + redis.call('ZREM', index, id) end
-    end
+local seen, gone = redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[2] + ARGV[3] - 1), 0
+for _, id in ipairs(seen) do
+    if redis.call('EXISTS', ARGV[1] .. id) == 0 then gone = gone + redis.call('ZREM', KEYS[1], id) end
 end
-return gone
+return {#seen, gone}
