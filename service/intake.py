@@ -109,8 +109,8 @@ class Intake:
             return await self.accept(item.body, owner, item.idempotency_key)
 
     async def accept_together(self, items: Sequence[Item | Refused], owner: str) -> list[Acceptance]:
-        """Accept all of them or none. Raises BatchRefused with what is wrong with each, another Refused where it is only
-        too early, and QueueUnavailable."""
+        """Accept all of them or none. Raises BatchRefused with what is wrong with each, another Refused where it is
+        only too early, and QueueUnavailable."""
         asked: list[Acceptance | _Asked] = []
         refusals: dict[int, Refused] = {}
         for index, item in enumerate(items):
