@@ -112,7 +112,10 @@ async def test_it_is_told_at_once_and_all_goes_on_afterwards(
         for place in places:
             assert fault.alarm in await readiness(api, place, 503)
         refused = await api.post("/jobs", json=INLINE)
-        assert (refused.status_code, refused.json()["code"]) == (503, "queue_unavailable")
+        assert refused.status_code == 503
+        assert refused.json()["code"] in {"queue_unavailable", "overloaded"}, (
+            "the latter where its memory was seen to fill"
+        )
         answered.set()
         if fault.finishes:
             await reached(api, job_id, "sent")

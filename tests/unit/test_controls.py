@@ -129,7 +129,8 @@ def test_another_time_is_when_it_is_due_or_tried_again() -> None:
     pending = rescheduled(seen(job(Status.PENDING, P)), later, None)
     assert (pending.at, pending.fields, pending.stream) == (later, {"due_at": str(later)}, None)
     deferred = rescheduled(seen(job(Status.DEFERRED, D, next_attempt_at=NOW + 5)), later, Stream.BULK)
-    assert (deferred.at, deferred.fields, deferred.stream) == (later, {"next_attempt_at": str(later)}, Stream.BULK)
+    assert (deferred.at, deferred.stream) == (later, Stream.BULK)
+    assert deferred.fields == {"next_attempt_at": str(later), "due_at": str(later)}, "its time for trying begins anew"
     assert rescheduled(seen(job(Status.PENDING, P)), NOW - 5, None).at == NOW
 
 

@@ -121,7 +121,20 @@ def test_a_time_without_its_offset_is_refused_for_nobody_knows_when_it_is(time):
     assert error.code == "naive_datetime"
 
 
-@pytest.mark.parametrize("time", ["", "now", "23.11.2026", 1_700_000_000, True, "2026-13-01T00:00:00Z"])
+@pytest.mark.parametrize(
+    "time",
+    [
+        "",
+        "now",
+        "23.11.2026",
+        "2026-W50-1T00:00:00Z",
+        "2026-11-23x12:00:00Z",
+        "20261123T120000Z",
+        1_700_000_000,
+        True,
+        "2026-13-01T00:00:00Z",
+    ],
+)
 def test_what_is_no_time_is_refused(time):
     assert [item.pointer for item in refusal({"event": "x", "time": time}, EventSubmission).errors] == ["/time"]
 
