@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mailer.addresses import Address
+from mailer.compose import check_header_text
 from mailer.errors import HeaderError
 from mailer.fields import check_data
-from mailer.jobs import Event, Recipient
-from mailer.rendering import Rendered, render, render_recipients
+from mailer.jobs import Event, Recipient, distinct
+from mailer.rendering import Rendered, address_variables, render, render_recipients, render_reply_to
 from mailer.templates import Template
 
 
@@ -15,16 +17,22 @@ from mailer.templates import Template
 class Preview:
     content: Rendered
     recipients: tuple[Recipient, ...]
+    reply_to: tuple[Address, ...]
 
 
 def preview(template: Template, given: Mapping[str, Any]) -> Preview:
-    """Raises InvalidSubmission or RenderingError as a submission and its sending would."""
+    """Raises InvalidSubmission, RenderingError or HeaderError, as a submission and its sending would. Bad addresses of
+    the sample are left out: the rest can be looked at."""
     sources = frozenset(template.sources)
     data = check_data(template.name, template.fields, sources, {**template.sample, **given}, strict=True)
     event = Event(name=next(iter(template.manifest.events), "sample"), id="sample")
     variables = {**data, "event": event}
+    content = render(template, variables)
+    check_header_text("the subject", content.subject)
     try:
-        recipients = render_recipients(template, variables)
+        recipients, reply_to = render_recipients(template, variables), render_reply_to(template, variables)
     except HeaderError:
-        recipients = ()
-    return Preview(render(template, variables), recipients)
+        if not address_variables(template).isdisjoint(given):
+            raise
+        recipients, reply_to = (), ()
+    return Preview(content, distinct(recipients), reply_to)

@@ -19,17 +19,19 @@ class Rendered:
     subject: str
     html: str | None
     text: str | None
+    preheader: str = ""
 
 
 def render(template: Template, variables: Mapping[str, Any]) -> Rendered:
     """Raises RenderingError, which is final: the same data would fail again."""
     subject = render_subject(template, variables)
-    mail = {"subject": subject, "preheader": render_part(template.preheader.code, variables)}
-    everything = {**variables, "mail": mail}
+    preheader = render_part(template.preheader.code, variables)
+    everything = {**variables, "mail": {"subject": subject, "preheader": preheader}}
     return Rendered(
         subject=subject,
         html=render_part(template.html.code, everything) if template.html else None,
         text=render_part(template.text.code, everything) if template.text else None,
+        preheader=preheader,
     )
 
 
@@ -54,8 +56,17 @@ def render_reply_to(template: Template, variables: Mapping[str, Any]) -> tuple[A
 
 def recipient_variables(template: Template) -> frozenset[str]:
     """What must be known before render_recipients can be called."""
+    return _variables_of((*template.to, *template.cc, *template.bcc))
+
+
+def address_variables(template: Template) -> frozenset[str]:
+    """What the addresses are made of that the manifest names, reply_to included."""
+    return recipient_variables(template) | _variables_of(template.reply_to)
+
+
+def _variables_of(all_parts: tuple[RecipientParts, ...]) -> frozenset[str]:
     found: frozenset[str] = frozenset()
-    for parts in (*template.to, *template.cc, *template.bcc):
+    for parts in all_parts:
         found |= parts.email.variables
         found |= parts.name.variables if parts.name else frozenset()
     return found

@@ -2,25 +2,36 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
 
 from mailer.addresses import Address
 from mailer.catalogue import Catalogue
 from mailer.compose import Message, compose
 from mailer.drafting import author_of, draft
-from mailer.errors import HeaderError, HeaderInjection, InvalidSubmission, RenderingError, VariableMissing
+from mailer.errors import HeaderError, InvalidSubmission, Overloaded, RenderingError, VariableMissing
 from mailer.jobs import NewJob, Recipient, distinct
 from mailer.previewing import preview
-from mailer.rendering import is_wanted, render_recipients
+from mailer.rendering import address_variables, is_wanted, render_recipients
 from mailer.templates import Template
 from service.intake import Intake, is_scheduled
+from service.mapping import bad_header
 from service.schemas import AddressOut, DryRun, DryRunJob, DryRunRecipient, RenderedTemplate
 from service.views import rfc3339
 
+log = structlog.get_logger()
+Result = TypeVar("Result")
+
 AT_ONCE = 4
 """Composing is work for a processor: more at a time would make each of them, and everything else here, slower."""
+LONGEST_S = 10.0
+"""Of one mail. Each part of it has a bound of its own, but a loop that writes nothing is not seen by that."""
+LONGEST_WAIT_S = 5.0
+RETRY_AFTER_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +51,44 @@ class Rehearsal:
         """Raises a Refused as the submission would, and where the mail could not be rendered."""
         _, jobs = self._intake.prepare(body)
         now = time.time_ns() // 1_000_000
-        async with self._slots:
-            shown = [await asyncio.to_thread(_rehearsed, job, self._intake, now) for job in jobs]
+        shown = [await self._bounded(job.template, partial(_rehearsed, job, self._intake, now)) for job in jobs]
         return DryRun(jobs=shown)
 
     async def of_template(self, template: Template, given: Mapping[str, Any]) -> RenderedTemplate:
         """Raises a Refused that names what is wrong in `data`."""
-        async with self._slots:
-            return await asyncio.to_thread(_rendered, template, given)
+        return await self._bounded(template.name, partial(_rendered, template, given))
+
+    async def _bounded(self, template: str | None, work: Callable[[], Result]) -> Result:
+        """In a thread, one of a few. No thread can be stopped: one that does not end keeps its place.
+
+        Raises Overloaded where no place came free, and InvalidSubmission where it took too long.
+        """
+        try:
+            async with asyncio.timeout(LONGEST_WAIT_S):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            detail = f"{AT_ONCE} mails are being rendered, as many as one process does at once. Send it again later."
+            raise Overloaded(detail, retry_after_s=RETRY_AFTER_S) from error
+        running = asyncio.create_task(asyncio.to_thread(work))
+        running.add_done_callback(self._ended)
+        done, _ = await asyncio.wait({running}, timeout=LONGEST_S)
+        if not done:
+            log.error("dry_run.does_not_end", template=template)
+            detail = f"{template or 'The mail'} was not rendered within {LONGEST_S:g} s"
+            raise InvalidSubmission.at("/data", detail)
+        return running.result()
+
+    def _ended(self, running: asyncio.Task[Any]) -> None:
+        self._slots.release()
+        if not running.cancelled():
+            running.exception()  # seen, though nobody may be there to be told any more
 
 
 def _rehearsed(job: NewJob, intake: Intake, now: int) -> DryRunJob:
     template = _template_of(job, intake.templates.catalogue(intake.monotonic()))
+    known = _known(job, template)
+    shown = _shown(job, known, now)
     try:
-        known = _known(job, template)
-        shown = _shown(job, known, now)
         if template is not None and not is_wanted(template, known.variables):
             return shown.model_copy(update={"status": "skipped"})
         recipients = job.recipients if job.recipients is not None else _recipients(template, known)
@@ -69,30 +103,34 @@ def _rehearsed(job: NewJob, intake: Intake, now: int) -> DryRunJob:
             message_id_domain=None,
         )
         return shown.model_copy(update=_of(message, recipients))
-    except (RenderingError, HeaderError) as error:
-        raise _refusal(error) from error
+    except RenderingError as error:
+        raise VariableMissing.at("/data", str(error)) from error
+    except HeaderError as error:
+        raise bad_header(error, _in_headers(template), known.variables) from error
 
 
 def _rendered(template: Template, given: Mapping[str, Any]) -> RenderedTemplate:
     try:
         shown = preview(template, given)
-    except (RenderingError, HeaderError) as error:
-        raise _refusal(error) from error
+    except RenderingError as error:
+        raise VariableMissing.at("/data", str(error)) from error
+    except HeaderError as error:
+        raise bad_header(error, _in_headers(template) & given.keys(), given) from error
     return RenderedTemplate(
         template=template.name,
         template_version=template.version,
         recipients=_all(shown.recipients),
+        reply_to=[_address(address) for address in shown.reply_to],
         subject=shown.content.subject,
+        preheader=shown.content.preheader,
         html=shown.content.html,
         text=shown.content.text,
     )
 
 
-def _refusal(error: RenderingError | HeaderError) -> InvalidSubmission:
-    """What would end the job at the worker, as it is said of a field."""
-    if isinstance(error, RenderingError):
-        return VariableMissing.at("/data", str(error))
-    return (HeaderInjection if error.injection else InvalidSubmission).at("/data", str(error))
+def _in_headers(template: Template | None) -> frozenset[str]:
+    """The variables that reach a header."""
+    return template.subject.variables | address_variables(template) if template is not None else frozenset()
 
 
 def _template_of(job: NewJob, catalogue: Catalogue) -> Template | None:

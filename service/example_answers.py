@@ -243,24 +243,26 @@ _STREAM: dict[str, Any] = {
     "oldest_wait_s": 41.3,
 }
 
-_RENDERED: dict[str, Any] = {
+_DRAFT: dict[str, Any] = {
     "template": "welcome",
     "template_version": "58053e3c6f355ed2",
     "recipients": [{**_ADA, "field": "to"}],
+    "reply_to": [],
     "subject": "Welcome to Postroom, Ada Lovelace",
     "html": "<p>Hello Ada Lovelace</p>",
     "text": "Hello Ada Lovelace",
 }
 
+_RENDERED: dict[str, Any] = {**_DRAFT, "preheader": "It is good to have you here."}
+
 _DRY_RUN: dict[str, Any] = {
-    **_RENDERED,
+    **_DRAFT,
     "status": "queued",
     "stream": "normal",
     "due_at": "2026-11-23T12:36:00.871Z",
     "expires_at": None,
     "from_sample": ["user"],
     "sender": {"email": "hello@acme.example", "name": "Acme"},
-    "reply_to": [],
     "size": 15003,
     "message": "Date: Mon, 23 Nov 2026 12:36:00 +0000\r\nFrom: Acme <hello@acme.example>\r\n",
 }

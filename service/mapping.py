@@ -130,7 +130,7 @@ def _known_recipients(template: Template, variables: Mapping[str, Any]) -> tuple
     except RenderingError as error:
         raise VariableMissing.at("/data", f"The recipients of {template.name} need more data: {error}") from error
     except HeaderError as error:
-        raise _bad_header(error, needed, variables) from error
+        raise bad_header(error, needed, variables) from error
 
 
 def _check_subject(template: Template, variables: Mapping[str, Any]) -> None:
@@ -142,10 +142,11 @@ def _check_subject(template: Template, variables: Mapping[str, Any]) -> None:
     except RenderingError as error:
         raise VariableMissing.at("/data", f"The subject of {template.name} needs more data: {error}") from error
     except HeaderError as error:
-        raise _bad_header(error, template.subject.variables, variables) from error
+        raise bad_header(error, template.subject.variables, variables) from error
 
 
-def _bad_header(error: HeaderError, names: frozenset[str], variables: Mapping[str, Any]) -> InvalidSubmission:
+def bad_header(error: HeaderError, names: frozenset[str], variables: Mapping[str, Any]) -> InvalidSubmission:
+    """What is said of a variable whose value cannot stand in a header. `names`: those that may be to blame."""
     kind = HeaderInjection if error.injection else InvalidSubmission
     for name in sorted(names & variables.keys()):
         found = _control_at(variables[name], f"/data/{name}") if error.injection else None

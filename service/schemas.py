@@ -205,8 +205,12 @@ class RenderedTemplate(BaseModel):
 
     template: str
     template_version: str
-    recipients: list[DryRunRecipient] = Field(description="Those that the template names; none where it names none.")
+    recipients: list[DryRunRecipient] = Field(
+        description="Those that the template names. None where it names none, or only its sample has no good address."
+    )
+    reply_to: list[AddressOut]
     subject: str
+    preheader: str
     html: str | None
     text: str | None
 

@@ -27,7 +27,8 @@ TemplateName = Annotated[str, Path(max_length=100)]
 async def render_template(
     request: Request, templates: TemplatesDep, rehearsal: RehearsalDep, name: TemplateName
 ) -> RenderedTemplate:
-    """A template with `data`, and for the rest with its sample. Nothing is fetched, recorded or sent."""
+    """A template with `data`, and for the rest with its sample: its html is as it is sent, with its CSS inlined.
+    Nothing is fetched, recorded or sent."""
     given = validate(Rendering, await read_json(request)).data
     try:
         template = templates.catalogue(time.monotonic()).get(name)

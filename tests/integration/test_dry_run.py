@@ -1,14 +1,18 @@
 """POST /jobs?dry_run=true shows what would be sent, and leaves nothing behind."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from mailer.settings import MailerSettings
 from mailer.store.connection import RedisClient
+from tests.conftest import served
 from tests.integration.conftest import Run
 from tests.integration.test_controls import JOB
+from tests.support.keyspace import contents
 from tests.support.smtp import ScriptedRelay
 from tests.support.source import Application
 
@@ -24,6 +28,11 @@ TO_MANY: dict[str, Any] = {
     "text": "Grüße.\n",
     "headers": {"X-Campaign": "autumn"},
 }
+MANIFEST = """
+to = { email = "{{ email }}" }
+reply_to = { email = "{{ reply }}" }
+preheader = "Of {{ title }}"
+"""
 
 
 async def rehearsed(api: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
@@ -41,6 +50,14 @@ def alike(message: bytes) -> bytes:
     kept = [line for line in unfolded if not line.lower().startswith((b"message-id:", b"date:"))]
     text = b"\r\n".join(kept) + b"\r\n\r\n" + body
     return re.sub(rb"[0-9a-f]{32}", b"an id", text)
+
+
+def write(root: Path, name: str, manifest: str, **files: str) -> None:
+    """A template with a title, an address and one for replies, of which no sample says anything."""
+    (root / name).mkdir()
+    texts = {"template.toml": manifest, "subject.txt": "Note: {{ title }}", "body.txt": "{{ title }}"}
+    for file, text in {**texts, **files}.items():
+        (root / name / file).write_text(text)
 
 
 @pytest.mark.parametrize("body", [TO_MANY, JOB, EVENT, {"template": "receipt", "data": {"id": 1042}}])
@@ -63,13 +80,15 @@ async def test_what_is_shown_is_what_is_sent(
 async def test_nothing_is_recorded_fetched_or_sent(
     api: httpx.AsyncClient, redis: RedisClient, relay: ScriptedRelay, app_source: Application
 ) -> None:
-    await rehearsed(api, JOB)  # what a first request leaves of the server's watch is there
-    before = await redis.dbsize()
+    assert (await api.post("/jobs", json=JOB)).status_code == 202
+    before = await contents(redis)
+    assert before
     answer = await api.post(
         "/jobs", params={"dry_run": "true"}, json=EVENT, headers={"Idempotency-Key": "one", "Prefer": "wait=10"}
     )
     assert answer.status_code == 200
-    assert await redis.dbsize() == before
+    assert (await api.post("/jobs", params={"dry_run": "true"}, json={"template": "nothing"})).status_code == 422
+    assert await contents(redis) == before
     assert (relay.connections, app_source.requests) == (0, [])
     real = await api.post("/jobs", json=EVENT, headers={"Idempotency-Key": "one"})
     assert (real.status_code, "idempotency-replayed" in real.headers) == (202, False), "the key is free"
@@ -127,32 +146,36 @@ async def test_a_key_that_is_none_is_named_here_too(api: httpx.AsyncClient) -> N
     assert (answer.status_code, answer.json()["code"]) == (400, "idempotency_key_invalid")
 
 
-async def test_a_template_is_rendered_with_its_sample_and_what_is_given(api: httpx.AsyncClient) -> None:
-    sample = (await api.post("/templates/receipt/render", json={})).json()
-    assert sample["template"] == "receipt"
-    assert "A-1042" in sample["subject"] + sample["text"]
-    assert "style=" in sample["html"], "as it is sent: styles are inline"
-    user = {"name": "Zoë", "email": "zoe@example.com", "dashboard_url": "https://x.example"}
-    own = (await api.post("/templates/welcome/render", json={"data": {"user": user}})).json()
-    assert own["recipients"] == [{"email": "zoe@example.com", "name": "Zoë", "field": "to"}]
-
-
-@pytest.mark.parametrize(
-    ("name", "body", "status", "code"),
-    [
-        ("recept", {}, 404, "not_found"),
-        ("receipt", {"data": {"idd": 1}}, 422, "validation_failed"),
-        ("receipt", {"data": {"order": {}}}, 422, "template_variable_missing"),
-        ("receipt", {"dta": {}}, 422, "validation_failed"),
-        ("receipt", [], 422, "validation_failed"),
-    ],
-)
-async def test_what_cannot_be_rendered_is_named(
-    api: httpx.AsyncClient, name: str, body: Any, status: int, code: str
+async def test_a_mail_that_its_template_would_not_send_is_shown_as_skipped(
+    redis: RedisClient, mailer_settings: MailerSettings, tmp_path: Path
 ) -> None:
-    answer = await api.post(f"/templates/{name}/render", json=body)
-    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    write(tmp_path, "note", MANIFEST + 'when = "{{ wanted }}"\n')
+    async with served(mailer_settings.model_copy(update={"templates_dir": tmp_path}), auth="off") as api:
+        for wanted, status in ((False, "skipped"), (True, "queued")):
+            data = {"title": "T", "email": "a@example.com", "reply": "r@example.com", "wanted": wanted}
+            shown = await rehearsed(api, {"template": "note", "data": data})
+            assert (shown["status"], shown["message"] is None) == (status, status == "skipped")
 
 
-async def test_an_unknown_template_is_told_with_the_nearest_name(api: httpx.AsyncClient) -> None:
-    assert "did you mean receipt?" in (await api.post("/templates/recept/render", json={})).json()["detail"]
+async def test_an_event_shows_a_mail_for_each_template_that_answers_it_or_none(
+    redis: RedisClient, mailer_settings: MailerSettings, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        write(tmp_path, name, MANIFEST + 'events = ["noted"]\n')
+    data = {"title": "T", "email": "a@example.com", "reply": "r@example.com"}
+    event = {"event": "noted", "data": data}
+    async with served(mailer_settings.model_copy(update={"templates_dir": tmp_path}), auth="off") as api:
+        answer = await api.post("/jobs", params={"dry_run": "true"}, json=event)
+        assert [(job["template"], job["status"]) for job in answer.json()["jobs"]] == [
+            ("one", "queued"),
+            ("two", "queued"),
+        ]
+        event["data"] = data | {"reply": "nobody"}
+        answer = await api.post("/jobs", params={"dry_run": "true"}, json=event)
+        assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+
+
+async def test_an_address_beyond_ascii_is_shown_as_it_is_sent(api: httpx.AsyncClient) -> None:
+    shown = await rehearsed(api, JOB | {"to": "jörg@example.com"})
+    assert "To: jörg@example.com\r\n" in shown["message"]
+    assert shown["size"] == len(shown["message"].encode())

@@ -81,6 +81,12 @@ async def wrongly_indexed(redis: RedisClient) -> list[str]:
     ]
 
 
+async def contents(redis: RedisClient) -> dict[bytes, bytes | None]:
+    """Each key's value as the server dumps it, but for what looking at the server leaves there."""
+    names = {*await redis.keys("*")} - {keys.PROBE.encode(), keys.EPOCH.encode()}
+    return {name: await redis.dump(name) for name in sorted(names)}
+
+
 async def _is_a_paused_relay(redis: RedisClient, name: str) -> bool:
     """What somebody paused stays so until somebody resumes it."""
     if not name.startswith(keys.relay("")):

@@ -6,7 +6,7 @@ import pytest
 
 from mailer.addresses import Address
 from mailer.catalogue import load_catalogue
-from mailer.errors import InvalidSubmission, RenderingError
+from mailer.errors import AddressError, HeaderError, InvalidSubmission, RenderingError
 from mailer.previewing import preview
 
 CATALOGUE = Path(__file__).parents[2] / "templates"
@@ -55,3 +55,13 @@ def test_a_sample_without_a_good_address_can_still_be_looked_at(tmp_path):
         (tmp_path / "a" / file).write_text(text)
     shown = preview(load_catalogue(tmp_path).get("a"), {})
     assert (shown.content.subject, shown.recipients) == ("x.y", ())
+    with pytest.raises(AddressError, match="'somebody' is not an email address"):
+        preview(load_catalogue(tmp_path).get("a"), {"email": "somebody"})
+
+
+def test_a_subject_over_two_lines_is_told_as_the_sending_would(tmp_path):
+    (tmp_path / "a").mkdir()
+    for file, text in {"subject.txt": "{{ title }}", "body.txt": "b"}.items():
+        (tmp_path / "a" / file).write_text(text)
+    with pytest.raises(HeaderError, match="the subject has the control character"):
+        preview(load_catalogue(tmp_path).get("a"), {"title": "a\nb"})
