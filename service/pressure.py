@@ -8,7 +8,6 @@ queue server is full when its memory nearly is.
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -25,29 +24,20 @@ TELL_EVERY_S = 60.0
 RETRY_AFTER_S = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """As last seen. A stream without due jobs, or that is paused, has no wait. `memory`: None where it has no bound."""
-
-    waits_s: Mapping[Stream, float] = field(default_factory=dict)
-    memory: float | None = None
-
-
-def overload(load: Load, limits: Limits) -> dict[Stream, str]:
-    """Why nothing more is accepted, by stream. Pure."""
-    if (full := out_of_memory(load, limits)) is not None:
-        return dict.fromkeys(Stream, full)
+def full_streams(waits_s: Mapping[Stream, float], limits: Limits) -> dict[Stream, str]:
+    """Why nothing more is accepted for a stream, by how long its oldest due job waits. Pure."""
     return {
         stream: f"The oldest due job of stream {stream} waits for {waited_s:.0f} s; from {limit_s:g} s on it is full."
         for stream, limit_s in limits.waits_s.items()
-        if (waited_s := load.waits_s.get(stream, 0.0)) >= limit_s
+        if (waited_s := waits_s.get(stream, 0.0)) >= limit_s
     }
 
 
-def out_of_memory(load: Load, limits: Limits) -> str | None:
-    if load.memory is None or load.memory < limits.memory:
+def out_of_memory(share: float | None, limits: Limits) -> str | None:
+    """Why nothing more is accepted at all, by the share of the server's memory that is used. Pure."""
+    if share is None or share < limits.memory:
         return None
-    return f"The queue server uses {load.memory:.0%} of its memory; from {limits.memory:.0%} on it is full."
+    return f"The queue server uses {min(share, 1.0):.0%} of its memory; from {limits.memory:.0%} on it is full."
 
 
 class Pressure:
@@ -55,20 +45,21 @@ class Pressure:
         self._streams = streams
         self._watch = watch
         self._limits = limits
-        self._told = 0.0
-        self.refusals: Mapping[Stream, str] = {}
-        self._full: str | None = None
+        self._full: Mapping[Stream, str] = {}
+        self._told: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
     def admit(self, streams: Iterable[Stream]) -> None:
         """Raises Overloaded where one of the streams takes no more."""
+        self.admit_again()
         for stream in streams:
-            if stream in self.refusals:
-                raise Overloaded(self.refusals[stream], retry_after_s=RETRY_AFTER_S)
+            if stream in self._full:
+                raise Overloaded(self._full[stream], retry_after_s=RETRY_AFTER_S)
 
     def admit_again(self) -> None:
         """Raises Overloaded where not even a job that is there already can be put back: the memory is nearly full."""
-        if self._full is not None:
-            raise Overloaded(self._full, retry_after_s=RETRY_AFTER_S)
+        full = out_of_memory(self._watch.memory_share, self._limits)
+        if full is not None:
+            raise Overloaded(full, retry_after_s=RETRY_AFTER_S)
 
     async def run(self) -> None:
         """Look every LOOK_EVERY_S seconds. Never returns."""
@@ -79,18 +70,19 @@ class Pressure:
     async def look(self) -> None:
         """What cannot be seen is as it was: while the queue server is away, nothing is accepted anyway."""
         try:
-            waits_s = await self._streams.waits_s()
+            self._full = full_streams(await self._streams.waits_s(), self._limits)
         except QueueUnavailable:
             return
-        load = Load(waits_s, self._watch.memory_share)
-        found = overload(load, self._limits)
-        self._tell(found)
-        self.refusals, self._full = found, out_of_memory(load, self._limits)
+        memory = out_of_memory(self._watch.memory_share, self._limits)
+        self._tell({**({"memory": memory} if memory is not None else {}), **self._full})
 
-    def _tell(self, found: Mapping[Stream, str]) -> None:
-        now = time.monotonic()
-        if self.refusals and not found:
+    def _tell(self, found: Mapping[str, str]) -> None:
+        """Log what has changed, and once in a while what lasts."""
+        now, names = time.monotonic(), frozenset(found)
+        before, told_at = self._told
+        if before and not names:
             log.warning("api.accepts_again")
-        if found and (found.keys() != self.refusals.keys() or now - self._told >= TELL_EVERY_S):
-            self._told = now
-            log.error("api.overloaded", streams=sorted(found), detail=next(iter(found.values())))
+        if names and (names != before or now - told_at >= TELL_EVERY_S):
+            log.error("api.overloaded", full=sorted(names), detail="; ".join(found.values()))
+            told_at = now
+        self._told = names, told_at

@@ -5,35 +5,37 @@ import pytest
 from mailer.errors import SettingsError
 from mailer.jobs import Stream
 from mailer.store.watch import memory_share
-from service.pressure import Load, overload
+from service.pressure import full_streams, out_of_memory
 from service.settings import Limits, ServiceSettings
 
 LIMITS = Limits({Stream.CRITICAL: 900, Stream.NORMAL: 14_400}, 0.9)
 
 
 @pytest.mark.parametrize(
-    ("load", "full"),
+    ("waits_s", "full"),
     [
-        (Load(), set()),
-        (Load({Stream.CRITICAL: 899.9}), set()),
-        (Load({Stream.CRITICAL: 900.0}), {Stream.CRITICAL}),
-        (Load({Stream.NORMAL: 20_000.0, Stream.CRITICAL: 1.0}), {Stream.NORMAL}),
-        (Load({Stream.BULK: 10.0**9}), set()),
-        (Load({}, 0.89), set()),
-        (Load({}, 0.9), set(Stream)),
-        (Load({Stream.NORMAL: 20_000.0}, 0.95), set(Stream)),
-        (Load({}, None), set()),
+        ({}, set()),
+        ({Stream.CRITICAL: 899.9}, set()),
+        ({Stream.CRITICAL: 900.0}, {Stream.CRITICAL}),
+        ({Stream.NORMAL: 20_000.0, Stream.CRITICAL: 1.0}, {Stream.NORMAL}),
+        ({Stream.BULK: 10.0**9}, set()),
     ],
 )
-def test_a_stream_is_full_by_its_oldest_job_and_all_are_by_memory(load: Load, full: set[Stream]) -> None:
-    assert overload(load, LIMITS).keys() == full
+def test_a_stream_is_full_by_its_oldest_job(waits_s: dict[Stream, float], full: set[Stream]) -> None:
+    assert full_streams(waits_s, LIMITS).keys() == full
+
+
+@pytest.mark.parametrize(("share", "full"), [(None, False), (0.89, False), (0.9, True), (17.0, True)])
+def test_all_are_full_by_memory(share: float | None, full: bool) -> None:
+    assert (out_of_memory(share, LIMITS) is not None) == full
 
 
 def test_what_is_said_names_the_stream_and_the_limit() -> None:
-    (said,) = overload(Load({Stream.CRITICAL: 1000.4}), LIMITS).values()
+    (said,) = full_streams({Stream.CRITICAL: 1000.4}, LIMITS).values()
     assert "critical" in said
     assert "1000 s" in said
     assert "900 s" in said
+    assert "uses 100%" in (out_of_memory(17.0, LIMITS) or "")
 
 
 @pytest.mark.parametrize(
