@@ -74,7 +74,10 @@ class Pressure:
         except QueueUnavailable:
             return
         memory = out_of_memory(self._watch.memory_share, self._limits)
-        self._tell({**({"memory": memory} if memory is not None else {}), **self._full})
+        found: dict[str, str] = {str(stream): detail for stream, detail in self._full.items()}
+        if memory is not None:
+            found["memory"] = memory
+        self._tell(found)
 
     def _tell(self, found: Mapping[str, str]) -> None:
         """Log what has changed, and once in a while what lasts."""
