@@ -189,10 +189,12 @@ def _event_key(body: dict[str, Any]) -> str | None:
 
 
 def _fingerprint(body: dict[str, Any], secret_key: bytes) -> str:
-    """HMAC of the canonical JSON. An event is the same whether it leaves out what it has not, or says so."""
+    """HMAC of the canonical JSON; without a key its plain hash, as 0.3 had it. An event is the same whether it leaves
+    out what it has not, or says so."""
     if "event" in body:
         body = {"data": {}, **{name: value for name, value in body.items() if value is not None}}
-    return hmac.digest(secret_key, orjson.dumps(body, option=orjson.OPT_SORT_KEYS), "sha256").hex()
+    canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return (hmac.digest(secret_key, canonical, "sha256") if secret_key else hashlib.sha256(canonical).digest()).hex()
 
 
 def _hashed(key: str) -> str:

@@ -177,6 +177,14 @@ class TestIdempotency:
             assert_problem(answer, 422, "idempotency_key_reused")
             assert await redis.zcard("arq:queue") == 1
 
+    async def test_what_0_3_accepted_and_is_repeated_to_this_version_is_the_same(
+        self, api: httpx.AsyncClient, redis: RedisClient
+    ) -> None:
+        """Without a secret key the fingerprints are those of 0.3."""
+        await post(api, INLINE, Idempotency_Key="k1")
+        (record,) = await redis.keys("postroom:idempotency:*")
+        assert await redis.hget(record, "fingerprint") == hashlib.sha256(canonical(INLINE)).hexdigest().encode()
+
     async def test_a_refused_request_leaves_the_key_free(self, api: httpx.AsyncClient) -> None:
         assert (await post(api, {**INLINE, "to": []}, Idempotency_Key="k1")).status_code == 422
         assert (await post(api, INLINE, Idempotency_Key="k1")).status_code == 202
