@@ -5,8 +5,9 @@ already does not fit the filter any more.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mailer.errors import ContentGone, NotAllowedInStatus
 from mailer.store.controls import ControlStore
@@ -33,6 +34,15 @@ class Progress:
         return self.retried + self.gone + self.changed
 
 
+async def _all(calls: Iterable[Coroutine[Any, Any, str]]) -> list[str]:
+    """What all of them say; none is left to itself where one fails."""
+    said = await asyncio.gather(*calls, return_exceptions=True)
+    for word in said:
+        if isinstance(word, BaseException):
+            raise word
+    return [str(word) for word in said]
+
+
 async def retry_all(
     jobs: JobList, store: ControlStore, wanted: Filter, owner: str, after: Place | None
 ) -> AsyncIterator[Progress]:
@@ -52,7 +62,7 @@ async def retry_all(
 
     while True:
         page = await jobs.page(wanted, min(PAGE, MOST - progress.looked_at), place)
-        words = await asyncio.gather(*(one(view.job.id) for view in page.jobs))
+        words = await _all(one(view.job.id) for view in page.jobs)
         place = page.next
         progress = replace(
             progress,
