@@ -16,6 +16,8 @@ from tests.chaos.queue_server import KillableServer
 
 LOOK_EVERY_S = 0.05
 PATIENCE_S = 60.0
+BACKLOG = 200
+"""Due jobs: more than are sent here within a second."""
 UNFINISHED = frozenset(status.encode() for status in OPEN)
 """A person may have cancelled it meanwhile."""
 QUEUES = (*queue.QUEUES.values(), queue.QUARANTINE)
@@ -32,7 +34,8 @@ class _Left:
 @dataclass(slots=True)
 class Recoveries:
     """`waits`: of those that were seen to the end. `out`: jobs whose wait met an outage of the queue server. `barred`:
-    those that waited while no relay was usable. `past_journal`: jobs of killed workers that only waited for the relay.
+    those that waited while no relay was usable. `behind`: those that had to wait for what an outage had left, for a job
+    goes where its time has its place, behind all that came due before its lease ended. `past_journal`: jobs of killed workers that only waited for the relay.
     `kills_unseen`: the server was away too."""
 
     server: KillableServer
@@ -40,13 +43,14 @@ class Recoveries:
     waits: list[Wait] = field(default_factory=list)
     out: int = 0
     barred: int = 0
+    behind: int = 0
     past_journal: int = 0
     kills_unseen: int = 0
 
     async def watch(self, redis: RedisClient, pid: int, killed_at: float) -> None:
         """From the death of the worker `pid` to the next run of each of its jobs."""
         try:
-            left = await self._left_behind(redis, pid)
+            left, due = await self._left_behind(redis, pid), await _due(redis)
         except QueueUnavailable:
             self.kills_unseen += 1
             return
@@ -56,16 +60,18 @@ class Recoveries:
                 still = await self._still_waiting(redis, left)
             except QueueUnavailable:
                 continue
-            self._note([item for item in left if item not in still], killed_at)
+            self._note([item for item in left if item not in still], killed_at, due)
             left = still
-        self._note(left, killed_at)
+        self._note(left, killed_at, due)
 
-    def _note(self, jobs: Sequence[_Left], killed_at: float) -> None:
+    def _note(self, jobs: Sequence[_Left], killed_at: float, due: int) -> None:
         now = time.monotonic()
         if self.server.was_out(killed_at, now):
             self.out += len(jobs)
         elif self.breakers.were_open(killed_at, now):
             self.barred += len(jobs)
+        elif due > BACKLOG:
+            self.behind += len(jobs)
         else:
             self.waits += [Wait(job.job_id, now - killed_at, job.suspect) for job in jobs]
 
@@ -98,6 +104,11 @@ class Recoveries:
         ]
         left[:] = [item for item in left if item not in journaled]
         return waiting
+
+
+async def _due(redis: RedisClient) -> int:
+    seconds, _ = await answered(redis, redis.time())
+    return sum([await command(redis, "ZCOUNT", name, "-inf", seconds * 1000) for name in QUEUES])
 
 
 async def _fields(redis: RedisClient, ids: Sequence[str], *names: str) -> list[list[bytes | None]]:
