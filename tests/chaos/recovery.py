@@ -34,9 +34,9 @@ class _Left:
 @dataclass(slots=True)
 class Recoveries:
     """`waits`: of those that were seen to the end. `out`: jobs whose wait met an outage of the queue server. `barred`:
-    those that waited while no relay was usable. `behind`: those that had to wait for what an outage had left, for a job
-    goes where its time has its place, behind all that came due before its lease ended. `past_journal`: jobs of killed workers that only waited for the relay.
-    `kills_unseen`: the server was away too."""
+    those that waited while no relay was usable. `behind`: those that waited behind what an outage had left, for a job's
+    place is behind all that came due before its lease ended. `past_journal`: jobs of killed workers that only waited
+    for the relay. `kills_unseen`: the server was away too."""
 
     server: KillableServer
     breakers: Breakers
