@@ -112,55 +112,58 @@ def _look_ended(task: asyncio.Task[None]) -> None:
         log.critical("watch.defect", exc_info=task.exception())
 
 
-def _intake(request: Request) -> Intake:
+# Coroutines, though none waits for anything: FastAPI hands plain functions to a thread, at each request.
+
+
+async def _intake(request: Request) -> Intake:
     return cast("Intake", request.state.intake)
 
 
-def _jobs(request: Request) -> JobStore:
+async def _jobs(request: Request) -> JobStore:
     return cast("JobStore", request.state.jobs)
 
 
-def _listing(request: Request) -> JobList:
+async def _listing(request: Request) -> JobList:
     return cast("JobList", request.state.listing)
 
 
-def _moves(request: Request) -> Moves:
+async def _moves(request: Request) -> Moves:
     return cast("Moves", request.state.moves)
 
 
-def _controls(request: Request) -> ControlStore:
+async def _controls(request: Request) -> ControlStore:
     return cast("ControlStore", request.state.controls)
 
 
-def _mailbox(request: Request) -> MailboxStore:
+async def _mailbox(request: Request) -> MailboxStore:
     return cast("MailboxStore", request.state.mailbox)
 
 
-def _relays(request: Request) -> RelayStore:
+async def _relays(request: Request) -> RelayStore:
     return cast("RelayStore", request.state.relays)
 
 
-def _streams(request: Request) -> StreamStore:
+async def _streams(request: Request) -> StreamStore:
     return cast("StreamStore", request.state.streams)
 
 
-def _templates(request: Request) -> TemplateLibrary:
+async def _templates(request: Request) -> TemplateLibrary:
     return cast("TemplateLibrary", request.state.templates)
 
 
-def _rehearsal(request: Request) -> Rehearsal:
+async def _rehearsal(request: Request) -> Rehearsal:
     return cast("Rehearsal", request.state.rehearsal)
 
 
-def _pressure(request: Request) -> Pressure:
+async def _pressure(request: Request) -> Pressure:
     return cast("Pressure", request.state.pressure)
 
 
-def _watch(request: Request) -> ServerWatch:
+async def _watch(request: Request) -> ServerWatch:
     return cast("ServerWatch", request.state.watch)
 
 
-def _owner(request: Request) -> str:
+async def _owner(request: Request) -> str:
     return cast("str", request.state.owner)
 
 

@@ -48,8 +48,9 @@ class Acceptance:
 
     @property
     def location(self) -> str | None:
-        jobs = self.said.jobs
-        return jobs[0].links.self if len(jobs) == 1 else None
+        jobs = orjson.loads(self.answer)["jobs"]
+        link: str | None = jobs[0]["links"]["self"] if len(jobs) == 1 else None
+        return link
 
 
 @dataclass(frozen=True, slots=True)
