@@ -34,16 +34,14 @@ class _Left:
 @dataclass(slots=True)
 class Recoveries:
     """`waits`: of those that were seen to the end. `out`: jobs whose wait met an outage of the queue server. `barred`:
-    those that waited while no relay was usable. `behind`: those that waited behind what an outage had left, for a job's
-    place is behind all that came due before its lease ended. `past_journal`: jobs of killed workers that only waited
-    for the relay. `kills_unseen`: the server was away too."""
+    those that waited while no relay was usable. `past_journal`: jobs of killed workers that only waited for the relay.
+    `kills_unseen`: the server was away too."""
 
     server: KillableServer
     breakers: Breakers
     waits: list[Wait] = field(default_factory=list)
     out: int = 0
     barred: int = 0
-    behind: int = 0
     past_journal: int = 0
     kills_unseen: int = 0
 
@@ -70,10 +68,8 @@ class Recoveries:
             self.out += len(jobs)
         elif self.breakers.were_open(killed_at, now):
             self.barred += len(jobs)
-        elif due > BACKLOG:
-            self.behind += len(jobs)
         else:
-            self.waits += [Wait(job.job_id, now - killed_at, job.suspect) for job in jobs]
+            self.waits += [Wait(job.job_id, now - killed_at, job.suspect, due > BACKLOG) for job in jobs]
 
     async def _left_behind(self, redis: RedisClient, pid: int) -> list[_Left]:
         """Unfinished jobs stand in the queues, running ones too."""

@@ -51,7 +51,6 @@ class Observed:
     past_journal: int = 0
     out: int = 0
     barred: int = 0
-    behind: int = 0
     kills_unseen: int = 0
     longest_stop_s: float = 0.0
     took_s: float = 0.0
@@ -77,7 +76,7 @@ async def run(settings: Settings, folder: Path) -> Observed:
     observed.posts, observed.controls = all_.application.tries, all_.application.people.done
     recoveries = all_.recoveries
     observed.past_journal, observed.kills_unseen = recoveries.past_journal, recoveries.kills_unseen
-    observed.out, observed.barred, observed.behind = recoveries.out, recoveries.barred, recoveries.behind
+    observed.out, observed.barred = recoveries.out, recoveries.barred
     observed.longest_stop_s = max(worker.longest_stop_s for worker in all_.workers)
     observed.took_s = time.monotonic() - began
     return observed
