@@ -9,7 +9,6 @@ from tests.chaos.sink import Copy
 
 SHOWN = 5
 RECOVERY_BEYOND_LEASE_S = 2.0
-RECOVERY_BEHIND_BACKLOG_S = 20.0
 RECOVERY_QUANTILE = 0.99
 
 
@@ -179,17 +178,13 @@ def _failed(jobs: Iterable[Job]) -> Iterator[str]:
 
 def _recovery(report: Report, evidence: Evidence) -> None:
     """The quarantine is left out of the bound: there a job waits for the others."""
-    timely = [wait for wait in evidence.waits if not wait.suspect]
-    for name, behind, beyond_s in (
-        ("recovery", False, RECOVERY_BEYOND_LEASE_S),
-        ("recovery behind a backlog", True, RECOVERY_BEHIND_BACKLOG_S),
-    ):
-        bound = evidence.lease_s + beyond_s
-        waits = sorted((wait for wait in timely if wait.behind is behind), key=lambda wait: wait.seconds)
-        late = [wait for wait in reversed(waits) if wait.seconds > bound]
-        broken = tuple(f"{wait.job_id} waited {wait.seconds:.2f} s, {bound:g} s at most" for wait in late)
-        too_many = len(late) > len(waits) * (1 - RECOVERY_QUANTILE)
-        report.lines.append(Line(name, _quantiles(waits), broken if too_many else ()))
+    bound = evidence.lease_s + RECOVERY_BEYOND_LEASE_S
+    waits = sorted((wait for wait in evidence.waits if not wait.suspect), key=lambda wait: wait.seconds)
+    late = [wait for wait in reversed(waits) if wait.seconds > bound]
+    broken = tuple(f"{wait.job_id} waited {wait.seconds:.2f} s, {bound:g} s at most" for wait in late)
+    too_many = len(late) > len(waits) * (1 - RECOVERY_QUANTILE)
+    report.lines.append(Line("recovery", _quantiles(waits), broken if too_many else ()))
+    report.count("of these behind a backlog", _quantiles([wait for wait in waits if wait.behind]))
     suspects = sorted((wait for wait in evidence.waits if wait.suspect), key=lambda wait: wait.seconds)
     report.count("recovery from quarantine", _quantiles(suspects))
 
