@@ -20,7 +20,7 @@ from mailer.server import QueueServer, parse_queue_url
 PREFIX = "POSTROOM_"
 SOURCE_PREFIX = "POSTROOM_SOURCE_"
 SECRET_PREFIX = "POSTROOM_SECRET_"  # noqa: S105 - the name of a family of variables, not a secret
-SECRET_KEY = "POSTROOM_SECRET_KEY"  # noqa: S105 - as above
+SECRET_KEY = "POSTROOM_SECRET_KEY"  # noqa: S105 - the name of a variable, not a secret
 MAX_SECRET_FILE_BYTES = 64 * 1024
 MIN_SECRET_KEY_CHARS = 32
 
