@@ -10,6 +10,7 @@ from typing import Annotated, TypedDict, cast
 import structlog
 from fastapi import Depends, FastAPI, Path, Request
 
+from mailer import garbage
 from mailer.catalogue import TemplateLibrary
 from mailer.errors import InvalidRequest
 from mailer.settings import MailerSettings
@@ -61,6 +62,7 @@ def lifespan(settings: MailerSettings, limits: Limits) -> Callable[[FastAPI], Ab
             jobs, templates = JobStore(redis, settings.durable, settings.retention), _templates_of(settings)
             secret = settings.secret_key.get_secret_value().encode()
             intake = Intake(jobs, templates, settings.from_, secret_key=secret, admit=pressure.admit)
+            garbage.settle()
             async with _in_the_background(watch, pressure, moves):
                 yield State(
                     jobs=jobs,

@@ -18,7 +18,7 @@ import structlog
 import uvloop
 from arq.worker import func, run_worker
 
-from mailer import queue
+from mailer import garbage, queue
 from mailer.catalogue import TemplateLibrary
 from mailer.errors import QueueUnavailable
 from mailer.http import GuardedClient
@@ -94,6 +94,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     catalogue = deps.templates.catalogue(deps.monotonic())
     for name, trouble in catalogue.broken.items():
         log.error("template.broken", template=name, detail=trouble)
+    garbage.settle()
     log.info(
         "worker.started",
         slots=_settings.worker_slots,
