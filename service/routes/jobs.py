@@ -1,18 +1,19 @@
 """POST /jobs and /jobs/batch, GET /jobs/{id} and its attempts."""
 
 from http import HTTPStatus
-from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from mailer.errors import InvalidSubmission, Refused
 from service.batch import accept_each, accept_together, items_of
 from service.bodies import read_json, validate
 from service.cloudevents import read_form
-from service.dependencies import IntakeDep, JobId, JobsDep, MovesDep, OwnerDep, RehearsalDep, view_of
-from service.intake import Acceptance, Intake, Item, checked_key
-from service.openapi import CLOUDEVENT_HEADERS, SUBMIT_BODY, body_of, problems
+from service.dependencies import JobId, JobsDep, RequestState, state_of, view_of
+from service.dry_run import Rehearsal
+from service.intake import Acceptance, Item, checked_key
+from service.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_BODY, SUBMIT_PARAMETERS, body_of, parameters_of, problems
+from service.parameters import BatchQuery, SubmitQuery, read_query
 from service.schemas import Accepted, Attempts, BatchAnswer, DryRun, JobOut, Verdict
 from service.submissions import Batch
 from service.views import show_attempts, show_job
@@ -26,7 +27,7 @@ router = APIRouter(tags=["jobs"])
     operation_id="submit",
     status_code=HTTPStatus.ACCEPTED,
     response_class=Response,
-    openapi_extra={"requestBody": SUBMIT_BODY, "parameters": CLOUDEVENT_HEADERS},
+    openapi_extra={"requestBody": SUBMIT_BODY, "parameters": SUBMIT_PARAMETERS},
     responses={
         200: {
             "model": Verdict | DryRun,
@@ -45,19 +46,7 @@ router = APIRouter(tags=["jobs"])
         **problems(400, 401, 413, 415, 422, 503),
     },
 )
-async def submit(
-    request: Request,
-    intake: IntakeDep,
-    owner: OwnerDep,
-    jobs: JobsDep,
-    moves: MovesDep,
-    rehearsal: RehearsalDep,
-    idempotency_key: Annotated[str | None, Header(description="1 to 255 visible characters; kept 24 h.")] = None,
-    dry_run: Annotated[
-        bool, Query(description="200 with what would be sent: nothing is recorded, fetched or sent.")
-    ] = False,
-    prefer: Annotated[list[str] | None, Header(description="`wait=10`: seconds, 60 at the most.")] = None,
-) -> Response:
+async def submit(request: Request) -> Response:
     """Submit a job (a template or inline content), or an event that templates answer.
 
     An event may also be a CloudEvent 1.0: structured; binary, with `ce-*` headers and its data as the body; or several
@@ -66,29 +55,37 @@ async def submit(
     Answers as soon as the job is recorded; a worker does the rest. With `Prefer: wait=10` the answer is 200 and how it
     ended, if that is known in time; else 202 as always.
     """
-    form = await read_form(request, idempotency_key)
+    here, dry_run = state_of(request), read_query(request, SubmitQuery).dry_run
+    form = await read_form(request, request.headers.get(IDEMPOTENCY_KEY))
     if isinstance(form, list):
-        return await _each(intake, form, owner, dry_run=dry_run)
+        return await _each(here, form, dry_run=dry_run)
     if dry_run:
-        if form.idempotency_key is not None:
-            checked_key(form.idempotency_key)
-        with form.spelled():
-            return _shown(await rehearsal.of(form.body))
-    acceptance = await intake.accept_item(form, owner)
-    headers = _headers(acceptance)
-    if (seconds := preferred_wait(prefer or [])) is not None:
-        verdict = await verdict_on(acceptance.said, jobs, moves, seconds, left(request))
-        if verdict is not None:
-            headers["Preference-Applied"] = f"wait={seconds}"
-            return Response(verdict.model_dump_json(), HTTPStatus.OK, headers, "application/json")
-    return Response(acceptance.answer, HTTPStatus.ACCEPTED, headers, "application/json")
+        return _shown(await _rehearsed(here["rehearsal"], form))
+    acceptance = await here["intake"].accept_item(form, here["owner"])
+    seconds = preferred_wait(request.headers.getlist(PREFER))
+    if seconds is not None and (verdict := await _verdict(request, acceptance, seconds)) is not None:
+        headers = _headers(acceptance) | {"Preference-Applied": f"wait={seconds}"}
+        return Response(verdict.model_dump_json(), HTTPStatus.OK, headers, "application/json")
+    return Response(acceptance.answer, HTTPStatus.ACCEPTED, _headers(acceptance), "application/json")
 
 
-async def _each(intake: Intake, events: list[Item | Refused], owner: str, *, dry_run: bool) -> Response:
+async def _each(here: RequestState, events: list[Item | Refused], *, dry_run: bool) -> Response:
     """The answer to a batch of CloudEvents."""
     if dry_run:
         raise InvalidSubmission.at("/query/dry_run", "A batch has no dry run: send its events one by one")
-    return _shown(await accept_each(intake, events, owner, place=""), HTTPStatus.ACCEPTED)
+    return _shown(await accept_each(here["intake"], events, here["owner"], place=""), HTTPStatus.ACCEPTED)
+
+
+async def _rehearsed(rehearsal: Rehearsal, form: Item) -> DryRun:
+    if form.idempotency_key is not None:
+        checked_key(form.idempotency_key)
+    with form.spelled():
+        return await rehearsal.of(form.body)
+
+
+async def _verdict(request: Request, acceptance: Acceptance, seconds: int) -> Verdict | None:
+    here = state_of(request)
+    return await verdict_on(acceptance.said, here["jobs"], here["moves"], seconds, left(request))
 
 
 async def left(request: Request) -> None:
@@ -114,25 +111,23 @@ def _headers(acceptance: Acceptance) -> dict[str, str]:
     "/jobs/batch",
     operation_id="submitBatch",
     status_code=HTTPStatus.ACCEPTED,
-    openapi_extra={"requestBody": body_of(Batch)},
-    responses=problems(400, 401, 413, 415, 422, 503),
+    response_class=Response,
+    openapi_extra={"requestBody": body_of(Batch), "parameters": parameters_of(BatchQuery)},
+    responses={
+        202: {"model": BatchAnswer, "description": "What became of each."},
+        **problems(400, 401, 413, 415, 422, 503),
+    },
 )
-async def submit_batch(
-    request: Request,
-    intake: IntakeDep,
-    owner: OwnerDep,
-    mode: Annotated[
-        Literal["permissive", "strict"],
-        Query(description="`strict`: all of them or none, and 100 at the most. Else each for itself."),
-    ] = "permissive",
-) -> BatchAnswer:
+async def submit_batch(request: Request) -> Response:
     """Submit up to 1,000 jobs or events, each with an `idempotency_key` of its own where it has one.
 
     What is wrong with one of them stands in its result, and the others are accepted. Sent again with the same keys,
     only what was not accepted before is new.
     """
+    here, mode = state_of(request), read_query(request, BatchQuery).mode
     items = items_of(validate(Batch, await read_json(request)))
-    return await (accept_together if mode == "strict" else accept_each)(intake, items, owner)
+    answer = await (accept_together if mode == "strict" else accept_each)(here["intake"], items, here["owner"])
+    return _shown(answer, HTTPStatus.ACCEPTED)
 
 
 @router.get(
