@@ -6,6 +6,7 @@ The trap: `{% if coupon %}` on a variable that is not there is an error too, so 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Never
 from urllib.parse import quote
@@ -18,7 +19,10 @@ from mailer.errors import PostroomError, RenderingError, TemplateError
 
 MAX_RENDERED_CHARS = 2_000_000
 MAX_RENDER_S = 2.0
+PARTS_AT_ONCE = 32
+"""Pieces of output between two looks at size and time."""
 FALSE_WORDS = frozenset({"", "false", "none", "0", "no"})
+_OF_DICT = frozenset(dir(dict))
 
 
 class BaseUrl(str):
@@ -44,12 +48,22 @@ def _segment(value: object) -> str:
         raise RenderingError("a value in a URL is not valid Unicode") from error
 
 
+class _Environment(ImmutableSandboxedEnvironment):
+    """Data is JSON, and an object's fields are its items: they are found without the AttributeError that looking for an
+    attribute first costs. A name that a Python dict has itself means that, as ever in Jinja."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute in obj and attribute not in _OF_DICT:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
 class Engine:
     """The Jinja environments of one templates folder. Made anew when the folder is read again."""
 
     def __init__(self, folder: Path) -> None:
         loader = jinja2.FileSystemLoader(folder)
-        self._pages = ImmutableSandboxedEnvironment(
+        self._pages = _Environment(
             loader=loader,
             undefined=jinja2.StrictUndefined,
             autoescape=lambda name: bool(name and name.endswith(".html")),
@@ -57,7 +71,7 @@ class Engine:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._urls = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, finalize=_segment)
+        self._urls = _Environment(undefined=jinja2.StrictUndefined, finalize=_segment)
 
     def compile(self, source: str, name: str, *, url: bool = False, lines: range | None = None) -> jinja2.Template:
         """Compile once, at load. `name` decides on escaping and appears in errors.
@@ -71,7 +85,7 @@ class Engine:
                 for node in tree.find_all(nodes.Node):
                     node.lineno = node.lineno - lines.start + 1 if node.lineno in lines else 0
             code = environment.compile(tree, name, name)
-        return jinja2.Template.from_code(environment, code, environment.make_globals(None))
+        return jinja2.Template.from_code(environment, code, dict(environment.globals))
 
     def variables(self, source: str, name: str) -> frozenset[str]:
         """Every variable that the source, and what it imports or includes, expects from outside."""
@@ -115,23 +129,25 @@ def _named(name: str) -> Iterator[None]:
 def render_part(template: jinja2.Template, variables: Mapping[str, Any], *, max_s: float = MAX_RENDER_S) -> str:
     """One compiled template with its variables. Raises RenderingError, which is final."""
     try:
-        return "".join(_bounded(template.generate(variables), template.name or "", max_s))
+        return _joined(template.generate(variables), template.name or "", max_s)
     except PostroomError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a template's expression can raise is the template's fault
         _explain(template, error)
 
 
-def _bounded(parts: Iterator[str], name: str, max_s: float) -> Iterator[str]:
+def _joined(parts: Iterator[str], name: str, max_s: float) -> str:
     deadline = time.monotonic() + max_s
+    pieces: list[str] = []
     size = 0
-    for part in parts:
-        size += len(part)
+    while some := tuple(islice(parts, PARTS_AT_ONCE)):
+        pieces += some
+        size += sum(map(len, some))
         if size > MAX_RENDERED_CHARS:
             raise RenderingError(f"{name}: longer than {MAX_RENDERED_CHARS:,} characters")
         if time.monotonic() > deadline:
             raise RenderingError(f"{name}: not rendered within {max_s:g} s")
-        yield part
+    return "".join(pieces)
 
 
 def _explain(template: jinja2.Template, error: Exception) -> Never:

@@ -1,5 +1,7 @@
 """One job's life at the worker, as named steps from top to bottom."""
 
+import logging
+
 import orjson
 import structlog
 
@@ -194,6 +196,8 @@ def _missing(job: Job, error: SourceMissing, clock: Clock) -> Outcome:
 
 
 def _report(job: Job, ending: Ending) -> None:
+    if not log.is_enabled_for(logging.INFO):
+        return
     fields: dict[str, object] = {
         "template": job.template,
         "stream": job.stream,

@@ -47,6 +47,8 @@ class Fetcher:
         Raises SourceMissing (404, 410), SourceUnavailable (no useful answer) and RenderingError (the URL is wrong).
         """
         names = [name for name in template.sources if name not in variables]
+        if not names:
+            return {}
         results = await asyncio.gather(
             *(self._read(name, template.sources[name], variables) for name in names), return_exceptions=True
         )

@@ -9,7 +9,7 @@ from worker.clock import Clock
 from worker.journal import Journal
 from worker.outcomes import HandedOver, Unknown
 from worker.preparation import Deps, Mail, Prepared
-from worker.relays.attempt import Place, Result, Waiting
+from worker.relays.attempt import ANYWHERE, Place, Result, Waiting
 from worker.relays.replies import Wait
 
 
@@ -35,6 +35,8 @@ class _Handing:
 def place_of(job: Job) -> Place:
     """A relay that may have an earlier copy is the only one to have another; it, and one that greylisted the mail, are
     the first that are asked."""
+    if not job.stays_at and all(item.in_doubt is None for item in job.recipients or ()):
+        return ANYWHERE
     still = [item for item in job.recipients or () if item.status in OPEN_RECIPIENT]
     bound = {item.address.email: item.in_doubt for item in still if item.in_doubt is not None}
     all_bound = bool(still) and len(bound) == len(still)

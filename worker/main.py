@@ -3,6 +3,7 @@
 Every attribute is spelled out, for arq ignores inherited ones; a test compares them with arq's own signature.
 """
 
+import asyncio
 import contextlib
 import os
 import random
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import arq.worker
 import structlog
+import uvloop
 from arq.worker import func, run_worker
 
 from mailer import queue
@@ -44,6 +46,7 @@ log = structlog.get_logger()
 
 GRACE_S = 60
 arq.worker.Worker = LeasedWorker  # type: ignore[misc]  # arq's command line looks its Worker up by this name
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # by which arq makes its loop
 
 _mailer_settings = MailerSettings.load(os.environ)
 _settings = WorkerProcessSettings.load(os.environ)

@@ -51,16 +51,16 @@ class Gatherer(Generic[T, R]):
 
     async def ask(self, item: T) -> R:
         """The item's own answer. Raises QueueUnavailable, at the latest after CALL_TIMEOUT_S seconds."""
-        asked: _Asked[T, R] = _Asked(item, self._size(item), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        asked: _Asked[T, R] = _Asked(item, self._size(item), loop.create_future())
         self._waiting.append(asked)
         self._begin()
+        patience = loop.call_later(CALL_TIMEOUT_S, _fail_late, asked)
         try:
-            await asyncio.wait({asked.answer}, timeout=CALL_TIMEOUT_S)
-            if asked.answer.done():
-                return asked.answer.result()
+            return await asked.answer
         finally:
+            patience.cancel()
             asked.answer.cancel()  # whoever gives up is not asked for any more; an answer that is there stays
-        raise QueueUnavailable(f"The queue server did not answer within {CALL_TIMEOUT_S:g} s")
 
     def _begin(self) -> None:
         """The next group sets out when this turn of the loop is over, and not before the pause: what is asked for until
@@ -124,6 +124,10 @@ class Gatherer(Generic[T, R]):
                 break
             group.append(self._waiting.popleft())
         return group
+
+
+def _fail_late(asked: _Asked[T, R]) -> None:
+    _fail([asked], QueueUnavailable(f"The queue server did not answer within {CALL_TIMEOUT_S:g} s"))
 
 
 def _fail(group: Sequence[_Asked[T, R]], error: Exception) -> None:

@@ -7,6 +7,7 @@ version only where an older one must not touch the job at all.
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar
 
 import orjson
@@ -126,8 +127,13 @@ def _word(cls: type[W], text: str) -> W:
 
 def known(cls: type[T], item: Mapping[str, Any], **decoded: Any) -> T:
     """A value of `cls` from the keys it knows; those that a newer version added are left alone."""
-    names = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # T is one of our dataclasses
+    names = _names_of(cls)  # type: ignore[arg-type]  # a class is hashable
     return cls(**{**{name: value for name, value in item.items() if name in names}, **decoded})
+
+
+@cache
+def _names_of(cls: type[object]) -> frozenset[str]:
+    return frozenset(field.name for field in fields(cls))  # type: ignore[arg-type]  # one of our dataclasses
 
 
 def _backoff(raw: str) -> Backoff:

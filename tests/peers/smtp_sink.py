@@ -69,17 +69,12 @@ def lacking_sink() -> str | None:
 async def smtp_sink(*options: str, port: int | None = None, keeps: bool = True) -> AsyncIterator[Sink]:
     """Ready to be connected to, until the context ends. `options` as in smtp-sink(1). Without `keeps` it is many times
     faster and only counts."""
-    program = _program()
-    assert program is not None, lacking_sink()
     with tempfile.TemporaryDirectory() as name:
         sink = Sink(port or free_port(), Path(name))
-        command = [str(program), *options, "-c"]
-        command += ["-u", "root"] if os.geteuid() == 0 else []
-        command += ["-S", START.decode(), "-D", str(sink.folder / "mails")] if keeps else []
+        keeping = ("-S", START.decode(), "-D", str(sink.folder / "mails")) if keeps else ()
+        command = sink_command(sink.port, *options, *keeping)
         with (sink.folder / "counts").open("wb") as counts:
-            child = await asyncio.create_subprocess_exec(
-                *command, f"127.0.0.1:{sink.port}", str(BACKLOG), env=_environment(), stdout=counts
-            )
+            child = await asyncio.create_subprocess_exec(*command, env=sink_environment(), stdout=counts)
         try:
 
             async def listens() -> bool:
@@ -94,13 +89,21 @@ async def smtp_sink(*options: str, port: int | None = None, keeps: bool = True) 
                 await child.wait()
 
 
+def sink_command(port: int, *options: str) -> list[str]:
+    """One that counts, on stdout."""
+    program = _program()
+    assert program is not None, lacking_sink()
+    user = ("-u", "root") if os.geteuid() == 0 else ()
+    return [str(program), *options, "-c", *user, f"127.0.0.1:{port}", str(BACKLOG)]
+
+
 def _program() -> Path | None:
     unpacked = UNPACKED / "postfix" / "usr" / "sbin" / "smtp-sink"
     installed = shutil.which("smtp-sink", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     return unpacked if unpacked.exists() else Path(installed) if installed else None
 
 
-def _environment() -> dict[str, str]:
+def sink_environment() -> dict[str, str]:
     libraries = UNPACKED / "postfix" / "usr" / "lib"
     own = (libraries / "postfix", *libraries.glob("*-linux-gnu*"))
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, own))}

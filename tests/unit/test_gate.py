@@ -18,6 +18,15 @@ PATIENT_S = 30.0
 AT_ONCE_S = 0.0
 
 
+@contextlib.asynccontextmanager
+async def passed(gate: Gate, *, critical: bool, within_s: float) -> AsyncIterator[None]:
+    await gate.enter(critical=critical, within_s=within_s)
+    try:
+        yield
+    finally:
+        gate.leave(critical=critical)
+
+
 @dataclass
 class Mail:
     """One that passes, and stays inside until it is told to leave."""
@@ -34,7 +43,7 @@ class Mail:
         return self
 
     async def _pass(self, gate: Gate) -> None:
-        async with gate.passed(critical=self.critical, within_s=self.within_s):
+        async with passed(gate, critical=self.critical, within_s=self.within_s):
             self.entered.append(self.name)
             await self.may_leave.wait()
 
@@ -183,13 +192,13 @@ class TestGivingUp:
         at = door(1)
         await at.come("inside")
         with pytest.raises(Busy) as told:
-            async with at.gate.passed(critical=critical, within_s=0.01):
+            async with passed(at.gate, critical=critical, within_s=0.01):
                 pytest.fail("there is no room")
         assert (told.value.wait_s, told.value.elsewhere) == (0.01, False)
 
     async def test_without_patience_it_still_enters_where_there_is_room(self, door: MakeDoor):
         at = door(1)
-        async with at.gate.passed(critical=False, within_s=AT_ONCE_S):
+        async with passed(at.gate, critical=False, within_s=AT_ONCE_S):
             pass
 
     @pytest.mark.parametrize("critical", [True, False])
@@ -215,7 +224,7 @@ class TestGivingUp:
     async def test_who_is_let_in_and_then_stopped_before_it_knows_gives_its_place_to_the_next(self, door: MakeDoor):
         at = door(1)
         stopped = Mail("stopped", False, at.entered)
-        async with at.gate.passed(critical=False, within_s=AT_ONCE_S):
+        async with passed(at.gate, critical=False, within_s=AT_ONCE_S):
             stopped.come(at.gate)
             await at.come("next")
         stopped.task.cancel()
@@ -249,7 +258,7 @@ class TestGivingUp:
         at = door(1)
         for _ in range(3):
             with pytest.raises(ValueError, match="trouble"):
-                async with at.gate.passed(critical=False, within_s=AT_ONCE_S):
+                async with passed(at.gate, critical=False, within_s=AT_ONCE_S):
                     raise ValueError("trouble")
 
 

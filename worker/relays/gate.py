@@ -4,8 +4,7 @@ of those who enter while both wait, a part are others, so that no amount of crit
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 KEPT_FOR_CRITICAL = 0.3
 """Share of the connections that other mail leaves free; with a single one nothing is kept."""
@@ -35,17 +34,13 @@ class Gate:
         self._owed = 0.0
         """To others who wait, by critical mails that went before them."""
 
-    @asynccontextmanager
-    async def passed(self, *, critical: bool, within_s: float) -> AsyncIterator[None]:
-        """Raises Busy where no connection became free in time."""
-        await self._enter(critical=critical, within_s=within_s)
-        try:
-            yield
-        finally:
-            self._inside[critical] -= 1
-            self._let_in()
+    def leave(self, *, critical: bool) -> None:
+        """Whoever has entered leaves, whatever happened inside."""
+        self._inside[critical] -= 1
+        self._let_in()
 
-    async def _enter(self, *, critical: bool, within_s: float) -> None:
+    async def enter(self, *, critical: bool, within_s: float) -> None:
+        """Raises Busy where no connection became free in time."""
         if not any(self._waiting.values()) and self._has_room(critical=critical):
             self._inside[critical] += 1
             return

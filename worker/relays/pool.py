@@ -83,7 +83,8 @@ class Pool:
         what they and `journal` raise, and Busy where no connection became free in time. What the relay does is a
         value."""
         began, noted, timings = self._monotonic(), list[tuple[float, str, bytes | str]](), dict[str, int]()
-        async with self._gate.passed(critical=critical, within_s=self._timeouts.free_s):
+        await self._gate.enter(critical=critical, within_s=self._timeouts.free_s)
+        try:
             if let_in is not None:
                 let_in()
             verdicts: Verdicts | None = None
@@ -100,6 +101,8 @@ class Pool:
                     break
             assert verdicts is not None  # noqa: S101 - there is a first turn
             return Try(verdicts, written_down(noted, began), timings)
+        finally:
+            self._gate.leave(critical=critical)
 
     async def close(self) -> None:
         if self._sweeper is not None:

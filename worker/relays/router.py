@@ -107,6 +107,8 @@ class Router:
 
     def _allowed(self, place: Place, author: Address | None) -> Sequence[Pool]:
         """In the order in which they are asked."""
+        if place is ANYWHERE:
+            return [pool for pool in self._pools if author is None or pool.relay.allows(author)]
         first = [pool for name in place.first for pool in self._pools if pool.relay.name == name]
         bound = self._binding(place)
         is_free = not place.all_bound or len(bound) < len(place.bound)

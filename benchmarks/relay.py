@@ -1,0 +1,103 @@
+"""The relay of all measurements: Postfix's smtp-sink, which takes every mail at once and counts what came."""
+
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from tests.peers.smtp_sink import sink_command, sink_environment
+from tests.support.processes import free_port
+
+_COUNT = re.compile(rb"mesg=(\d+)\r")
+LOOK_EVERY_S = 0.01
+STALLED_S = 60.0
+
+
+@dataclass(slots=True)
+class Relay:
+    """`counted`: so many mails came to their final dot. `arrivals`: when the n-th one did, by time.perf_counter, as
+    far as somebody was looking each LOOK_EVERY_S; exact while `exactly` lasts."""
+
+    port: int
+    pid: int
+    _pipe: int
+    counted: int = 0
+    arrivals: list[float] = field(default_factory=list)
+    _rest: bytes = b""
+
+    @property
+    def url(self) -> str:
+        return f"smtp://127.0.0.1:{self.port}?tls=none"
+
+    def look(self) -> int:
+        """Reads what the sink has said of its mails since."""
+        try:
+            while said := os.read(self._pipe, 65536):
+                self._rest += said
+        except BlockingIOError:
+            pass
+        if found := _COUNT.findall(self._rest):
+            self._rest = self._rest[self._rest.rindex(b"\r") + 1 :]
+            count, now = int(found[-1]), time.perf_counter()
+            self.arrivals += [now] * (count - self.counted)
+            self.counted = count
+        return self.counted
+
+    async def until(self, mails: int) -> None:
+        """Until so many have come since it began. Raises RuntimeError where for STALLED_S none came, or more did."""
+        seen, since = self.look(), time.monotonic()
+        while seen < mails:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self.look() > seen:
+                seen, since = self.counted, time.monotonic()
+            elif time.monotonic() - since > STALLED_S:
+                raise RuntimeError(f"The sink counted {seen} mails of {mails}, and then none for {STALLED_S:g} s")
+
+    async def settle(self, mails: int) -> None:
+        """Raises RuntimeError where it counts another number than was sent, a moment later."""
+        await asyncio.sleep(0.3)
+        if self.look() != mails:
+            raise RuntimeError(f"The sink counted {self.counted} mails, and {mails} were sent")
+
+    @asynccontextmanager
+    async def exactly(self) -> AsyncIterator[None]:
+        """Each arrival is noted when it happens: for few mails a second."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._pipe, self.look)
+        try:
+            yield
+        finally:
+            loop.remove_reader(self._pipe)
+
+
+@asynccontextmanager
+async def counting_relay() -> AsyncIterator[Relay]:
+    port = free_port()
+    here, there = os.pipe()
+    os.set_blocking(here, False)
+    child = await asyncio.create_subprocess_exec(*sink_command(port), env=sink_environment(), stdout=there)
+    os.close(there)
+    try:
+        await _listening(port, child)
+        yield Relay(port, child.pid, here)
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+        os.close(here)
+
+
+async def _listening(port: int, child: asyncio.subprocess.Process) -> None:
+    deadline = time.monotonic() + 10
+    while child.returncode is None and time.monotonic() < deadline:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.02)
+            continue
+        writer.close()
+        return
+    raise RuntimeError(f"smtp-sink does not listen on port {port} (exit code {child.returncode})")

@@ -1,0 +1,69 @@
+"""What a measurement runs on: a queue server of its own, reached by TCP as most are, and Postroom's processes."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from benchmarks.mail import SENDER, TEMPLATES, job
+from cli.embedded import Embedded, embedded_server
+from mailer.server import parse_queue_url
+from mailer.store.connection import RedisClient, command, connect
+from tests.support.processes import environment, free_port, mortal_api, worker_process
+
+IN_A_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`redis` is a client of the server that `server` tells of; `folder` is for whatever somebody has to write."""
+
+    redis_url: str
+    redis: RedisClient
+    server: Embedded
+    folder: Path
+
+    def environment(self, relay_url: str, **settings: str) -> dict[str, str]:
+        """Of Postroom's processes: nothing but what they need to run, and the defaults."""
+        own = {"redis_url": self.redis_url, "smtp_url": relay_url, "from_": SENDER, "auth": "off"}
+        return environment(**own, templates_dir=str(TEMPLATES), log_level="warning", **settings)
+
+
+@asynccontextmanager
+async def stage(appendfsync: str = "everysec") -> AsyncIterator[Stage]:
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = await stack.enter_async_context(embedded_server(folder))
+        port = free_port()
+        redis = await stack.enter_async_context(connect(parse_queue_url(server.url)))
+        for name, value in (("bind", "127.0.0.1"), ("port", port), ("appendfsync", appendfsync)):
+            await command(redis, "CONFIG", "SET", name, value)
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        yield Stage(f"redis://127.0.0.1:{port}/0", redis, server, scratch)
+
+
+@asynccontextmanager
+async def workers(env: dict[str, str], processes: int) -> AsyncIterator[list[int]]:
+    """Their process ids."""
+    async with AsyncExitStack() as stack:
+        started = [await stack.enter_async_context(worker_process(env)) for _ in range(processes)]
+        yield [one.pid for one in started]
+
+
+async def post_in_batches(api: httpx.AsyncClient, mails: int, first: int = 1) -> None:
+    """Accepted through the front door, by hundreds."""
+    for start in range(first, first + mails, IN_A_BATCH):
+        jobs = [job(number) for number in range(start, min(start + IN_A_BATCH, first + mails))]
+        answer = await api.post("/jobs/batch", json={"jobs": jobs})
+        if answer.status_code != httpx.codes.ACCEPTED or answer.json()["rejected"]:
+            raise RuntimeError(f"A batch was not accepted: {answer.status_code} {answer.text[:500]}")
+
+
+async def fill(env: dict[str, str], mails: int, first: int = 1) -> None:
+    """So many jobs in the queue; the API that took them has ended."""
+    async with mortal_api(env) as (_, api):
+        await post_in_batches(api, mails, first)
