@@ -61,7 +61,7 @@ async def submit(request: Request) -> Response:
         return await _each(here, form, dry_run=dry_run)
     if dry_run:
         return _shown(await _rehearsed(here["rehearsal"], form))
-    acceptance = await here["intake"].accept_item(form, here["owner"])
+    acceptance = await here["intake"].accept(form, here["owner"])
     seconds = preferred_wait(request.headers.getlist(PREFER))
     if seconds is not None and (verdict := await _verdict(request, acceptance, seconds)) is not None:
         headers = _headers(acceptance) | {"Preference-Applied": f"wait={seconds}"}
@@ -79,13 +79,17 @@ async def _each(here: RequestState, events: list[Item | Refused], *, dry_run: bo
 async def _rehearsed(rehearsal: Rehearsal, form: Item) -> DryRun:
     if form.idempotency_key is not None:
         checked_key(form.idempotency_key)
-    with form.spelled():
+    try:
         return await rehearsal.of(form.body)
+    except Refused as refusal:
+        raise form.spelled(refusal) from None
 
 
 async def _verdict(request: Request, acceptance: Acceptance, seconds: int) -> Verdict | None:
     here = state_of(request)
-    return await verdict_on(acceptance.said, here["jobs"], here["moves"], seconds, left(request))
+    return await verdict_on(
+        Accepted.model_validate(acceptance.said), here["jobs"], here["moves"], seconds, left(request)
+    )
 
 
 async def left(request: Request) -> None:
