@@ -11,9 +11,9 @@ from typing import Any
 
 from mailer.addresses import Address
 
-RECORD_VERSION = 2
-"""Format of record and payload. A worker leaves alone what has a greater version than its own. 2: leased and journaled,
-which a worker of version 1 knows nothing of."""
+RECORD_VERSION = 3
+"""Format of record, payload and attempts. A worker leaves alone what has a greater version than its own. 2: leased and
+journaled, which a worker of version 1 knows nothing of. 3: values are packed."""
 
 ATTEMPTS_KEPT = 50
 """Only the newest attempts of a job are listed; `Job.attempts` counts all of them."""

@@ -192,7 +192,7 @@ class LeaseStore:
             "reason": ending.reason or "",
             "detail": ending.detail or "",
             "next_attempt_at": str(ending.next_attempt_at or ""),
-            "partial": "1" if ending.partial else "0",
+            "partial": "1" if ending.partial else "",
             "stays_at": ending.stays_at or "",
         }
         if ending.assumed:

@@ -33,6 +33,7 @@ from mailer.jobs import (
     Stream,
     UnknownPolicy,
 )
+from mailer.store.packing import pack, unpack
 
 T = TypeVar("T")
 W = TypeVar("W", bound=StrEnum)
@@ -53,9 +54,9 @@ def new_record(job: NewJob) -> dict[str, str | bytes]:
         record["template"] = job.template
         record["template_version"] = job.template_version or ""
     if job.event is not None:
-        record["event"] = orjson.dumps(job.event)
+        record["event"] = pack(orjson.dumps(job.event))
     if job.backoff is not None:
-        record["backoff"] = orjson.dumps(job.backoff)
+        record["backoff"] = pack(orjson.dumps(job.backoff))
     if job.unknown_policy is not None:
         record["unknown_policy"] = job.unknown_policy
     if job.recipients is None:
@@ -69,7 +70,7 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
     """Raises RecordTooNew for what only a newer version can have written: a greater `v`, or a word unknown here."""
     if int(raw[b"v"]) > RECORD_VERSION:
         raise RecordTooNew
-    text = {name.decode(): value.decode() for name, value in raw.items()}
+    text = {name.decode(): unpack(value).decode() for name, value in raw.items()}
 
     def milliseconds(name: str) -> int | None:
         return int(text[name]) if text.get(name) else None
@@ -142,7 +143,7 @@ def _backoff(raw: str) -> Backoff:
 
 
 def encode_recipients(recipients: tuple[Recipient, ...]) -> bytes:
-    return orjson.dumps(recipients)
+    return pack(orjson.dumps(recipients))
 
 
 def decode_recipients(raw: str) -> tuple[Recipient, ...]:
@@ -175,15 +176,15 @@ def decode_payload(raw: bytes) -> Payload:
 
 
 def encode_journal(mark: JournalMark) -> bytes:
-    return orjson.dumps(mark)
+    return pack(orjson.dumps(mark))
 
 
 def encode_attempt(attempt: Attempt) -> bytes:
-    return orjson.dumps(attempt)
+    return pack(orjson.dumps(attempt))
 
 
 def decode_attempt(raw: bytes) -> Attempt:
-    item: dict[str, Any] = orjson.loads(raw)
+    item: dict[str, Any] = orjson.loads(unpack(raw))
     return known(
         Attempt,
         item,

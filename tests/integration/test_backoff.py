@@ -13,6 +13,7 @@ from mailer.jobs import RECORD_VERSION, Reason, RecipientStatus, Status
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
+from mailer.store.packing import unpack
 from tests.integration.conftest import Run
 from tests.support.smtp import DROP, ScriptedRelay
 
@@ -194,7 +195,7 @@ async def test_an_older_or_newer_process_beside_it_does_no_harm(
 ) -> None:
     job_id = await run.submit({**TO_ONE, "backoff": [30, 60]})
     record = await redis.hgetall(keys.job(job_id))
-    assert record[b"v"] == b"%d" % RECORD_VERSION, "a worker of the release before takes it, and its stream's backoff"
-    newer = orjson.loads(record[b"backoff"]) | {"jitter": "full"}
+    assert record[b"v"] == b"%d" % RECORD_VERSION, "a worker that knows this version, and not every key, takes it"
+    newer = orjson.loads(unpack(record[b"backoff"])) | {"jitter": "full"}
     await redis.hset(keys.job(job_id), "backoff", orjson.dumps(newer))
     assert waits(await run.once(job_id)) == [30_000]

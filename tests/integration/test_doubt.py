@@ -13,6 +13,7 @@ from mailer.relays import paused
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
+from mailer.store.packing import unpack
 from tests.integration.conftest import Run
 from tests.integration.two_relays import Relayed, named, relayed, set_up
 from tests.support.smtp import DROP, HANG, ScriptedRelay, scripted_relay
@@ -183,7 +184,7 @@ async def test_a_second_copy_that_release_0_2_had_promised_is_in_doubt_still(new
     world = await new_world("resend", first)
     job_id = await world.run.submit(TO_ONE)
     await world.run.once(job_id)
-    written = orjson.loads(await world.run.redis.hget(keys.job(job_id), "recipients") or b"")
+    written = orjson.loads(unpack(await world.run.redis.hget(keys.job(job_id), "recipients") or b""))
     assert [item.pop("in_doubt") for item in written] == ["first"]
     await world.run.redis.hset(keys.job(job_id), "recipients", orjson.dumps(written))
     view = await world.run.once(job_id)

@@ -115,6 +115,17 @@ def test_a_mail_cannot_grow_without_end():
         render("{% for a in range(99999) %}{{ x }}{% endfor %}", x="x" * (MAX_RENDERED_CHARS // 1000))
 
 
+def test_a_part_that_begins_with_nothing_at_all_is_rendered_to_its_end():
+    source = "".join("{{ nothing }}" for _ in range(200)) + "the end"
+    assert render(source, nothing="") == "the end"
+
+
+def test_a_field_is_found_by_its_name_unless_a_dictionary_has_a_method_of_that_name():
+    order = {"total": 7, "items": [1, 2]}
+    assert render("{{ order.total }} {{ order['items'] | length }}", order=order) == "7 2"
+    assert render("{% for name, _ in order.items() %}{{ name }} {% endfor %}", order=order) == "total items "
+
+
 def test_a_mail_cannot_take_for_ever():
     endless = ENGINE.compile(
         "{% for a in range(99999) %}{% for b in range(99999) %}{{ x }}{% endfor %}{% endfor %}", "a"

@@ -8,7 +8,7 @@
 --       statuses it may be reached from ("a,b,"), "1" if it counts though the lease was lost else "0", number of
 --       attempts that follow, attempts (JSON), number of recipients it is not indexed for yet, their hashes, due time of
 --       the next attempt (ms) or "" where the job rests, retention of record and of payload (ms, "" unless it rests),
---       number of strings that follow, field, value, ...
+--       number of strings that follow, field, value ("" for none), ...
 -- Returns for each run {"finished"}, {"gone"}, or {"stale", status} when the job is another run's by now.
 --
 -- A repeated call (its reply was lost) finds its own run ended, and changes nothing. Runs under OOM: a mail that was
@@ -41,8 +41,15 @@ local function finish(k)
     for i = 1, tonumber(arg()) do hashes[i] = arg() end
     local again = arg()
     local record_ms, payload_ms, strings = arg(), arg(), tonumber(arg())
-    local fields = {}
-    for i = 1, strings do fields[i] = arg() end
+    local fields, gone = {}, {}
+    for _ = 1, strings / 2 do
+        local field, value = arg(), arg()
+        if value == '' then
+            gone[#gone + 1] = field
+        else
+            fields[#fields + 1], fields[#fields + 2] = field, value
+        end
+    end
 
     local now = redis.call('HMGET', record, 'status', 'run', 'ended', 'attempts', 'created_at')
     if not now[1] then return {'gone'} end
@@ -54,7 +61,7 @@ local function finish(k)
     if tonumber(redis.call('HGET', record, 'attempts')) < tonumber(now[4]) then
         redis.call('HSET', record, 'attempts', now[4])
     end
-    redis.call('HDEL', record, 'run', 'journal', 'crashes', 'blamed')
+    redis.call('HDEL', record, 'run', 'journal', 'crashes', 'blamed', unpack(gone))
     keep_in_index(id, now[1], status, now[5], hashes)
     moved[#moved + 1] = id
     redis.call('DEL', in_progress)
