@@ -24,6 +24,6 @@ class BatchQuery(BaseModel):
 def read_query(request: Request, model: type[Query]) -> Query:
     """Of a parameter that is there twice, the last one counts. Raises RequestValidationError."""
     try:
-        return model.model_validate(dict(request.query_params))
+        return model.model_validate(dict(request.query_params) if request.scope["query_string"] else {})
     except ValidationError as error:
         raise RequestValidationError([{**item, "loc": ("query", *item["loc"])} for item in error.errors()]) from error
