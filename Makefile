@@ -53,7 +53,7 @@ lock: ## resolve the dependencies again, with hashes and without registry addres
 	PATH="$(CURDIR)/.lock-venv/bin:$$PATH" sh requirements/lock.sh
 
 clean: ## remove the environment and every cache (not .postroom, which holds data)
-	rm -rf $(VENV) .lock-venv .peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .lock-venv .peers .bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/.installed: requirements/run.txt pyproject.toml
 	@echo "Installing Postroom into $(VENV) (once; a few seconds) ..."

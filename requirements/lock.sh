@@ -1,6 +1,7 @@
 #!/bin/sh
 # Writes the locks: versions and hashes for every platform, no registry address.
 #   image.txt  what the container image holds    run.txt  image + the dev extra    test.txt  run + the test group
+#   bench.txt  run + the bench group
 set -eu
 cd "$(dirname "$0")/.."
 lock() {
@@ -12,3 +13,4 @@ lock() {
 lock requirements/image.txt --group build
 lock requirements/run.txt --group build --extra dev -c requirements/image.txt
 lock requirements/test.txt --group build --extra dev --group test -c requirements/run.txt
+lock requirements/bench.txt --group build --extra dev --group bench -c requirements/run.txt

@@ -215,6 +215,7 @@ class LeaseStore:
             *_counted([records.encode_attempt(attempt) for attempt in ending.attempts]),
             *_counted(_not_indexed_yet(job, ending)),
             str(ending.next_attempt_at or ""),
+            fields["attempts"],
             record_ms,
             payload_ms,
             2 * len(fields),

@@ -49,8 +49,8 @@ local function text(key)
     return type(value) == 'string' and value
 end
 
-local function hand_over(id, queue)
-    local content, fixed = text(payload .. id), text(frozen .. id)
+local function hand_over(id, queue, is_dated)
+    local content, fixed = text(payload .. id), is_dated and text(frozen .. id)
     octets = octets + #(content or '') + #(fixed or '')
     jobs[#jobs + 1] = {id, queue, text(blob .. id), redis.call('HGETALL', record .. id), content, fixed}
 end
@@ -60,26 +60,23 @@ local function hold(id, queue)
     redis.call('ZADD', queue, now + lease + 1, id)
 end
 
-local function note(field, value)
-    redis.call('HSET', claimed, field, value)
-    redis.call('PEXPIRE', claimed, lease * 10)
-end
-
-local function take(id, queue, is_record, starts)
+local function take(id, queue, is_record, starts, is_dated)
     if #jobs == 0 then
         redis.call('DEL', claimed)
-        note(NUMBER, number)
+        redis.call('HSET', claimed, NUMBER, number, id, queue)
+        redis.call('PEXPIRE', claimed, lease * 10)
+    else
+        redis.call('HSET', claimed, id, queue)
     end
-    note(id, queue)
     hold(id, queue)
     if is_record then redis.call('HSET', record .. id, 'run', run, 'starts', starts + 1) end
-    hand_over(id, queue)
+    hand_over(id, queue, is_dated)
 end
 
 -- True where the job left the due part of its queue, false where it has to be passed over.
 local function consider(id, queue)
     if redis.call('EXISTS', in_progress .. id) == 1 then return false end
-    local known = redis.pcall('HMGET', record .. id, 'v', 'run', 'journal', 'crashes', 'starts')
+    local known = redis.pcall('HMGET', record .. id, 'v', 'run', 'journal', 'crashes', 'starts', 'dated')
     local v, journaled, crashes = count(known[1]), known[3], count(known[4])
     if known.err or v > version or string.find(id, '[^!-~]') then -- such an id is nobody's that we know
         redis.call('ZADD', queue, now + pushed_back, id)
@@ -97,7 +94,7 @@ local function consider(id, queue)
         redis.call('ZADD', quarantine, now, id)
         moved = true
     else
-        take(id, queue, known[1], count(known[5]))
+        take(id, queue, known[1], count(known[5]), known[6]) -- undated, nothing was ever frozen for it
     end
     return true
 end
@@ -135,7 +132,7 @@ if last == number and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS
         local mine = redis.call('HGET', record .. id, 'run') == run or redis.call('GET', in_progress .. id) == run
         if id ~= NUMBER and id ~= REPEATS and mine then
             hold(id, queue)
-            hand_over(id, queue)
+            hand_over(id, queue, true)
             if queue == quarantine then alone = 1 end
         end
     end

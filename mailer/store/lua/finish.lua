@@ -7,7 +7,7 @@
 --       hash in that of a recipient's, how long the latter is kept (ms); then for each run: job id, run, new status,
 --       statuses it may be reached from ("a,b,"), "1" if it counts though the lease was lost else "0", number of
 --       attempts that follow, attempts (JSON), number of recipients it is not indexed for yet, their hashes, due time of
---       the next attempt (ms) or "" where the job rests, retention of record and of payload (ms, "" unless it rests),
+--       the next attempt (ms) or "" where the job rests, number of the attempt, retention of record and of payload (ms, "" unless it rests),
 --       number of strings that follow, field, value ("" for none), ...
 -- Returns for each run {"finished"}, {"gone"}, or {"stale", status} when the job is another run's by now.
 --
@@ -39,7 +39,7 @@ local function finish(k)
     local made, hashes = {}, {}
     for i = 1, tonumber(arg()) do made[i] = arg() end
     for i = 1, tonumber(arg()) do hashes[i] = arg() end
-    local again = arg()
+    local again, attempt = arg(), arg()
     local record_ms, payload_ms, strings = arg(), arg(), tonumber(arg())
     local fields, gone = {}, {}
     for _ = 1, strings / 2 do
@@ -58,9 +58,7 @@ local function finish(k)
     if not string.find(from, now[1] .. ',', 1, true) then return {'stale', now[1]} end
 
     redis.call('HSET', record, 'status', status, 'ended', run, unpack(fields))
-    if tonumber(redis.call('HGET', record, 'attempts')) < tonumber(now[4]) then
-        redis.call('HSET', record, 'attempts', now[4])
-    end
+    if tonumber(attempt) < tonumber(now[4]) then redis.call('HSET', record, 'attempts', now[4]) end
     redis.call('HDEL', record, 'run', 'journal', 'crashes', 'blamed', unpack(gone))
     keep_in_index(id, now[1], status, now[5], hashes)
     moved[#moved + 1] = id
@@ -68,20 +66,19 @@ local function finish(k)
     redis.call('ZREM', claimed_from, id)
     for q = 1, now[2] == run and 1 or queues do redis.call('ZREM', KEYS[q], id) end -- where it was put since
     if #made > 0 then
-        redis.call('RPUSH', attempts, unpack(made))
-        redis.call('LTRIM', attempts, -attempts_kept, -1)
+        local kept = redis.call('RPUSH', attempts, unpack(made))
+        if kept > attempts_kept then redis.call('LTRIM', attempts, -attempts_kept, -1) end
     end
     if again ~= '' then
         redis.call('ZADD', queue, again, id)
         return {'finished'}
     end
-    redis.call('ZREM', queue, id)
+    if queue ~= claimed_from then redis.call('ZREM', queue, id) end
     redis.call('DEL', blob)
-    if status == 'sent' then redis.call('DEL', frozen) end
     redis.call('PEXPIRE', record, record_ms)
     redis.call('PEXPIRE', attempts, record_ms)
     redis.call('PEXPIRE', payload, payload_ms)
-    redis.call('PEXPIRE', frozen, payload_ms)
+    if status == 'sent' then redis.call('DEL', frozen) else redis.call('PEXPIRE', frozen, payload_ms) end
     return {'finished'}
 end
 
