@@ -20,17 +20,15 @@ from pathlib import Path
 import httpx
 
 from benchmarks.accepting import batches, singles
+from benchmarks.figures import cpu_s
 from benchmarks.load import Figures
-from benchmarks.mail import SENDER, TEMPLATES
+from benchmarks.stage import stage
 from cli.embedded import embedded_server
-from mailer.server import parse_queue_url
-from mailer.store.connection import command, connect
 from tests.support.processes import api_process, environment, free_port, mortal_api, worker_process
 
 POSTS = 200
 CALLERS = 50
 SINGLES, BATCHED, BATCH_CALLERS = 5000, 20_000, 4
-TICKS = os.sysconf("SC_CLK_TCK")
 EVENT = {"event": "user.signed_up", "data": {"id": 42}}
 
 
@@ -86,35 +84,27 @@ async def measure() -> dict[str, object]:
     }
 
 
-def cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
 async def watched(jobs: int, pids: dict[str, int], call: Awaitable[Figures]) -> dict[str, float]:
     """The rate of a call that has so many jobs accepted, and the CPU seconds per 1,000 of them by process."""
-    before = {name: cpu_s(pid) for name, pid in pids.items()}
+    before = {name: cpu_s([pid]) for name, pid in pids.items()}
     found = await call
-    cpu = {f"{name}_cpu_s_per_1000": round((cpu_s(pid) - before[name]) * 1000 / jobs, 3) for name, pid in pids.items()}
+    cpu = {
+        f"{name}_cpu_s_per_1000": round((cpu_s([pid]) - before[name]) * 1000 / jobs, 3) for name, pid in pids.items()
+    }
     client = {"client_cpu_s_per_1000": round(found.client_cpu_s * 1000 / jobs, 3)}
     return {"per_second": round(jobs / found.elapsed_s), "p50_ms": found.p50_ms, "p99_ms": found.p99_ms} | cpu | client
 
 
 async def rates(appendfsync: str) -> dict[str, dict[str, float]]:
-    with tempfile.TemporaryDirectory() as folder:
-        async with embedded_server(Path(folder)) as server:
-            async with connect(parse_queue_url(server.url)) as redis:
-                await command(redis, "CONFIG", "SET", "appendfsync", appendfsync)
-            env = environment(
-                redis_url=server.url, templates_dir=str(TEMPLATES), from_=SENDER, auth="off", log_level="warning"
-            )
-            async with mortal_api(env) as (api, client):
-                url, pids = str(client.base_url), {"api": api.pid, "queue_server": server.pid}
-                await singles(url, SINGLES // 10, CALLERS)
-                return {
-                    "singles": await watched(SINGLES, pids, singles(url, SINGLES, CALLERS)),
-                    "batches_of_100": await watched(BATCHED, pids, batches(url, BATCHED, BATCH_CALLERS)),
-                }
+    async with stage(appendfsync) as place:
+        env = place.environment(relay_url=f"smtp://127.0.0.1:{free_port()}?tls=none")
+        async with mortal_api(env) as (api, client):
+            url, pids = str(client.base_url), {"api": api.pid, "queue_server": place.server.pid}
+            await singles(url, SINGLES // 10, CALLERS)
+            return {
+                "singles": await watched(SINGLES, pids, singles(url, SINGLES, CALLERS)),
+                "batches_of_100": await watched(BATCHED, pids, batches(url, BATCHED, BATCH_CALLERS)),
+            }
 
 
 async def everything() -> dict[str, object]:
