@@ -1,7 +1,9 @@
-"""`make bench`: how long POST /jobs takes while the relay is down, and while the queue server says nothing.
+"""`make bench`: how long POST /jobs takes while the relay is down, and while the queue server says nothing. Then how
+many jobs one API process accepts.
 
 Real processes. Prints quantiles of 200 posts one after another, and of 50 callers at once; then the server is stopped
-(SIGSTOP) and 50 callers wait for their 503, which is promised within 2 s.
+(SIGSTOP) and 50 callers wait for their 503, which is promised within 2 s. Then, with no worker, on a server that syncs
+each second and on one that syncs each write: 50 callers post single jobs, and 4 post batches of 100.
 """
 
 import asyncio
@@ -17,11 +19,16 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.accepting import batches, singles
+from benchmarks.figures import cpu_s
+from benchmarks.load import Figures
+from benchmarks.stage import stage
 from cli.embedded import embedded_server
-from tests.support.processes import api_process, environment, free_port, worker_process
+from tests.support.processes import api_process, environment, free_port, mortal_api, worker_process
 
 POSTS = 200
 CALLERS = 50
+SINGLES, BATCHED, BATCH_CALLERS = 5000, 20_000, 4
 EVENT = {"event": "user.signed_up", "data": {"id": 42}}
 
 
@@ -77,5 +84,32 @@ async def measure() -> dict[str, object]:
     }
 
 
+async def watched(jobs: int, pids: dict[str, int], call: Awaitable[Figures]) -> dict[str, float]:
+    """The rate of a call that has so many jobs accepted, and the CPU seconds per 1,000 of them by process."""
+    before = {name: cpu_s([pid]) for name, pid in pids.items()}
+    found = await call
+    cpu = {
+        f"{name}_cpu_s_per_1000": round((cpu_s([pid]) - before[name]) * 1000 / jobs, 3) for name, pid in pids.items()
+    }
+    client = {"client_cpu_s_per_1000": round(found.client_cpu_s * 1000 / jobs, 3)}
+    return {"per_second": round(jobs / found.elapsed_s), "p50_ms": found.p50_ms, "p99_ms": found.p99_ms} | cpu | client
+
+
+async def rates(appendfsync: str) -> dict[str, dict[str, float]]:
+    async with stage(appendfsync) as place:
+        env = place.environment(relay_url=f"smtp://127.0.0.1:{free_port()}?tls=none")
+        async with mortal_api(env) as (api, client):
+            url, pids = str(client.base_url), {"api": api.pid, "queue_server": place.server.pid}
+            await singles(url, SINGLES // 10, CALLERS)
+            return {
+                "singles": await watched(SINGLES, pids, singles(url, SINGLES, CALLERS)),
+                "batches_of_100": await watched(BATCHED, pids, batches(url, BATCHED, BATCH_CALLERS)),
+            }
+
+
+async def everything() -> dict[str, object]:
+    return await measure() | {f"accepts_appendfsync_{name}": await rates(name) for name in ("everysec", "always")}
+
+
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(measure()), indent=2))
+    print(json.dumps(asyncio.run(everything()), indent=2))

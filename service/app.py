@@ -15,7 +15,7 @@ from service import openapi, problems
 from service.auth import Gate
 from service.dependencies import lifespan
 from service.middleware import Frame
-from service.routes import controls, health, history, jobs, listing, mailbox, relays, streams, templates
+from service.routes import controls, health, history, jobs, listing, mailbox, relays, streams, submitting, templates
 from service.settings import ServiceSettings
 
 log = structlog.get_logger()
@@ -38,6 +38,7 @@ def create_app(mailer_settings: MailerSettings, settings: ServiceSettings) -> Fa
     app.add_middleware(Frame, gate=gate, max_body_bytes=settings.max_body_mb * 1_000_000)
     for router in (
         listing.router,
+        submitting.router,
         jobs.router,
         history.router,
         controls.router,

@@ -1,9 +1,6 @@
 """Many submissions in one request: each for itself, or all of them or none."""
 
-import asyncio
 from collections.abc import Sequence
-
-import orjson
 
 from mailer.errors import InvalidSubmission, Overloaded, QueueUnavailable, Refused, within
 from service.intake import Acceptance, Intake, Item
@@ -31,13 +28,10 @@ def _item(job: object) -> Item | Refused:
 async def accept_each(intake: Intake, items: Sequence[Item | Refused], owner: str, place: str = "/jobs") -> BatchAnswer:
     """An item that is refused, or was before, is no trouble of the others. `place` is where they stand in the body.
     Raises QueueUnavailable or Overloaded where that is so of all."""
-    new = {index: item for index, item in enumerate(items) if isinstance(item, Item)}
-    asked = (intake.accept_item(item, owner) for item in new.values())
-    known = dict(zip(new, await asyncio.gather(*asked, return_exceptions=True), strict=True))
-    later = [one for one in known.values() if isinstance(one, QueueUnavailable | Overloaded)]
+    found = await intake.accept_each(items, owner)
+    later = [one for one in found if isinstance(one, QueueUnavailable | Overloaded)]
     if later and len(later) == len(items):
         raise later[0]
-    found = [item if isinstance(item, Refused) else known[index] for index, item in enumerate(items)]
     return _answer([_shown(index, one, place) for index, one in enumerate(found)])
 
 
@@ -57,8 +51,7 @@ def _answer(results: list[BatchItem]) -> BatchAnswer:
 
 def _shown(index: int, found: Acceptance | BaseException, place: str = "/jobs") -> BatchItem:
     match found:
-        case Acceptance(answer, replayed):
-            said = orjson.loads(answer)
+        case Acceptance(said, _, replayed):
             return BatchItem(index=index, id=said["id"], status=said["status"], replayed=replayed)
         case Refused():
             fields = within(index, found, place)

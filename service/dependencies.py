@@ -49,6 +49,18 @@ class State(TypedDict):
     watch: ServerWatch
 
 
+class RequestState(State):
+    """What a request's state holds: the lifespan's, and what Frame has found out."""
+
+    owner: str
+    request_id: str
+
+
+def state_of(request: Request) -> RequestState:
+    """For what is asked most often: FastAPI's way of handing over costs more than all else in such a request."""
+    return cast("RequestState", request.scope["state"])
+
+
 def lifespan(settings: MailerSettings, limits: Limits) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def run(_: FastAPI) -> AsyncIterator[State]:
@@ -117,10 +129,6 @@ def _look_ended(task: asyncio.Task[None]) -> None:
 # Coroutines, though none waits for anything: FastAPI hands plain functions to a thread, at each request.
 
 
-async def _intake(request: Request) -> Intake:
-    return cast("Intake", request.state.intake)
-
-
 async def _jobs(request: Request) -> JobStore:
     return cast("JobStore", request.state.jobs)
 
@@ -169,7 +177,6 @@ async def _owner(request: Request) -> str:
     return cast("str", request.state.owner)
 
 
-IntakeDep = Annotated[Intake, Depends(_intake)]
 JobsDep = Annotated[JobStore, Depends(_jobs)]
 JobListDep = Annotated[JobList, Depends(_listing)]
 MovesDep = Annotated[Moves, Depends(_moves)]

@@ -1,11 +1,11 @@
 """The only place where a job is born: a submission is checked, mapped to jobs, recorded and enqueued in one script."""
 
+import asyncio
 import hashlib
 import hmac
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
@@ -28,7 +28,6 @@ from mailer.jobs import NewJob, Stream
 from mailer.store.jobs import EnqueueRequest, EnqueueResult, Idempotency, JobStore, Verdict
 from service import bodies, mapping
 from service.moments import check_moments
-from service.schemas import Accepted
 from service.submissions import EventSubmission, JobSubmission
 
 REUSED = "This idempotency key came with another body within the last 24 hours."
@@ -37,18 +36,20 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """The answer to a submission, as JSON. `location` names the job where there is just one."""
+    """The answer to a submission, and the same as JSON."""
 
+    said: Mapping[str, Any]
     answer: bytes
-    replayed: bool
+    replayed: bool = False
 
-    @property
-    def said(self) -> Accepted:
-        return Accepted.model_validate_json(self.answer)
+    @classmethod
+    def again(cls, answer: bytes) -> "Acceptance":
+        return cls(orjson.loads(answer), answer, replayed=True)
 
     @property
     def location(self) -> str | None:
-        jobs = orjson.loads(self.answer)["jobs"]
+        """Where to read the job, if there is just one."""
+        jobs = self.said["jobs"]
         link: str | None = jobs[0]["links"]["self"] if len(jobs) == 1 else None
         return link
 
@@ -62,29 +63,24 @@ class Item:
     idempotency_key: str | None
     spelling: Callable[[str], str] = str
 
-    @contextmanager
-    def spelled(self) -> Iterator[None]:
-        """A Refused from within names the fields in the wrong as they were sent."""
-        try:
-            yield
-        except Refused as refusal:
-            refusal.errors = tuple(replace(error, pointer=self.spelling(error.pointer)) for error in refusal.errors)
-            raise
+    def spelled(self, refusal: Refused) -> Refused:
+        """The same, with the fields in the wrong named as they were sent."""
+        refusal.errors = tuple(replace(error, pointer=self.spelling(error.pointer)) for error in refusal.errors)
+        return refusal
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     request: EnqueueRequest
-    answer: bytes
+    acceptance: Acceptance
 
-    def accepted(self, result: EnqueueResult) -> Acceptance:
-        """Raises IdempotencyKeyReused."""
+    def outcome(self, result: EnqueueResult) -> Acceptance | IdempotencyKeyReused:
         if result.verdict is Verdict.REUSED:
-            raise IdempotencyKeyReused(REUSED)
-        if result.verdict is Verdict.REPLAYED and result.answer is not None:
-            # The same ids come back when only the reply to our own call was lost: that is no replay.
-            return Acceptance(result.answer, replayed=result.answer != self.answer)
-        return Acceptance(self.answer, replayed=False)
+            return IdempotencyKeyReused(REUSED)
+        # The same ids come back when only the reply to our own call was lost: that is no replay.
+        if result.verdict is Verdict.REPLAYED and result.answer is not None and result.answer != self.acceptance.answer:
+            return Acceptance.again(result.answer)
+        return self.acceptance
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,64 +95,88 @@ class Intake:
     admit: Callable[[Iterable[Stream]], None] = lambda _: None
     """Raises Overloaded where one of the streams takes no more."""
 
-    async def accept(self, body: dict[str, Any], owner: str, idempotency_key: str | None = None) -> Acceptance:
-        """Accept a job or an event. A Refused leaves nothing behind; QueueUnavailable means: send it again."""
-        asked = await self._asked(body, owner, idempotency_key)
-        return asked if isinstance(asked, Acceptance) else asked.accepted(await self.store.enqueue(asked.request))
+    async def accept(self, item: Item, owner: str) -> Acceptance:
+        """Accept a job or an event. A Refused leaves nothing behind, and names the fields in the wrong as they were
+        sent; QueueUnavailable means: send it again."""
+        asked = self._asked(item, owner)
+        if isinstance(asked, Refused):
+            return await self._accepted_before(item, owner, asked)
+        outcome = asked.outcome(await self.store.enqueue(asked.request))
+        if isinstance(outcome, Refused):
+            raise outcome
+        return outcome
 
-    async def accept_item(self, item: Item, owner: str) -> Acceptance:
-        """As `accept`; a Refused names the fields in the wrong as they were sent."""
-        with item.spelled():
-            return await self.accept(item.body, owner, item.idempotency_key)
+    async def accept_each(self, items: Sequence[Item | Refused], owner: str) -> list[Acceptance | BaseException]:
+        """As `accept`, for each; what that would raise for one stands in its place."""
+        found = await self._checked(items, owner)
+        new = {index: one for index, one in enumerate(found) if isinstance(one, _Asked)}
+        results = await self.store.enqueue_each([asked.request for asked in new.values()]) if new else []
+        known = {
+            index: result if isinstance(result, Exception) else new[index].outcome(result)
+            for index, result in zip(new, results, strict=True)
+        }
+        return [known[index] if isinstance(one, _Asked) else one for index, one in enumerate(found)]
 
     async def accept_together(self, items: Sequence[Item | Refused], owner: str) -> list[Acceptance]:
         """Accept all of them or none. Raises BatchRefused with what is wrong with each, another Refused where it is
         only too early, and QueueUnavailable."""
-        asked: list[Acceptance | _Asked] = []
-        refusals: dict[int, Refused] = {}
-        for index, item in enumerate(items):
-            try:
-                if isinstance(item, Refused):
-                    raise item
-                asked.append(await self._asked(item.body, owner, item.idempotency_key))
-            except Refused as refusal:
-                refusals[index] = refusal
-        if refusals:
+        found = await self._checked(items, owner)
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, Refused):
+                raise one
+        if refusals := {index: one for index, one in enumerate(found) if isinstance(one, Refused)}:
             raise _refusal_of_all(refusals)
-        new = {index: found for index, found in enumerate(asked) if isinstance(found, _Asked)}
-        results = await self.store.enqueue_together([found.request for found in new.values()]) if new else []
-        known = dict(zip(new, results, strict=True))
-        if reused := [index for index, result in known.items() if result.verdict is Verdict.REUSED]:
-            raise BatchRefused.of({index: IdempotencyKeyReused(REUSED) for index in reused})
-        return [
-            found if isinstance(found, Acceptance) else found.accepted(known[index])
-            for index, found in enumerate(asked)
-        ]
+        new = {index: one for index, one in enumerate(found) if isinstance(one, _Asked)}
+        results = await self.store.enqueue_together([asked.request for asked in new.values()]) if new else []
+        outcomes = {index: new[index].outcome(result) for index, result in zip(new, results, strict=True)}
+        if reused := {index: one for index, one in outcomes.items() if isinstance(one, Refused)}:
+            raise BatchRefused.of(reused)
+        known = {index: one for index, one in [*enumerate(found), *outcomes.items()] if isinstance(one, Acceptance)}
+        return [known[index] for index in range(len(items))]
 
-    async def _asked(self, body: dict[str, Any], owner: str, idempotency_key: str | None) -> "Acceptance | _Asked":
-        """What is asked of the store; or what was answered before to a request that would be refused by now."""
-        key = _hashed(f"key {checked_key(idempotency_key)}") if idempotency_key is not None else _event_key(body)
-        fingerprint = _fingerprint(body, self.secret_key) if key else ""
+    async def _checked(
+        self, items: Sequence[Item | Refused], owner: str
+    ) -> list["_Asked | Acceptance | BaseException"]:
+        """What is asked of the store for each; else what was answered to it before, or what is wrong with it."""
+        found: list[_Asked | Acceptance | BaseException] = []
+        refused: list[tuple[int, Item, Refused]] = []
+        for index, item in enumerate(items):
+            one = self._asked(item, owner) if isinstance(item, Item) else item
+            found.append(one)
+            if isinstance(item, Item) and isinstance(one, Refused):
+                refused.append((index, item, one))
+        before = (self._accepted_before(item, owner, refusal) for _, item, refusal in refused)
+        answers = await asyncio.gather(*before, return_exceptions=True)
+        for (index, _, _), answer in zip(refused, answers, strict=True):
+            found[index] = answer
+        return found
+
+    def _asked(self, item: Item, owner: str) -> _Asked | Refused:
         try:
-            answer_id, jobs = self.prepare(body)
+            key = _key_of(item)
+            answer_id, jobs = self.prepare(item.body)
             self.admit({job.stream for job in jobs})
         except Refused as refusal:
-            # What was accepted once stays accepted, whatever has become of its template since.
-            earlier = await self._earlier(owner, key, fingerprint, refusal) if key else None
-            if earlier is None:
-                raise
-            return Acceptance(earlier, replayed=True)
-        answer = orjson.dumps(_answer(answer_id, jobs, self._now_ms()))
-        idempotency = Idempotency(owner, key, fingerprint, answer) if key else None
-        return _Asked(EnqueueRequest(jobs, idempotency), answer)
+            return item.spelled(refusal)
+        said = _answer(answer_id, jobs, self._now_ms())
+        answer = orjson.dumps(said)
+        idempotency = Idempotency(owner, key, _fingerprint(item.body, self.secret_key), answer) if key else None
+        return _Asked(EnqueueRequest(jobs, idempotency), Acceptance(said, answer))
 
-    async def _earlier(self, owner: str, key: str, fingerprint: str, refusal: Refused) -> bytes | None:
+    async def _accepted_before(self, item: Item, owner: str, refusal: Refused) -> Acceptance:
+        """What was accepted once stays accepted, whatever has become of its template since. Else raises the refusal."""
+        key = _key_of(item)
+        if key is None:
+            raise refusal
         try:
-            return await self.store.earlier_answer(owner, key, fingerprint)
+            answer = await self.store.earlier_answer(owner, key, _fingerprint(item.body, self.secret_key))
         except QueueUnavailable:
             if isinstance(refusal, TemplateUnavailable | UnknownTemplate | UnknownEvent):
                 raise  # it may have been accepted: send it again
             raise refusal from None
+        if answer is None:
+            raise refusal
+        return Acceptance.again(answer)
 
     def prepare(self, body: dict[str, Any]) -> tuple[str, tuple[NewJob, ...]]:
         """Check and map a body without writing anything: the answer's id, and the jobs."""
@@ -179,6 +199,12 @@ def _refusal_of_all(refusals: Mapping[int, Refused]) -> Refused:
     first = next(iter(refusals.values()))
     later = all(refusal.status is HTTPStatus.SERVICE_UNAVAILABLE for refusal in refusals.values())
     return first if later else BatchRefused.of(refusals)
+
+
+def _key_of(item: Item) -> str | None:
+    """What the store knows the request by; None where nothing says which one it is."""
+    given = item.idempotency_key
+    return _hashed(f"key {checked_key(given)}") if given is not None else _event_key(item.body)
 
 
 def _event_key(body: dict[str, Any]) -> str | None:

@@ -1,6 +1,6 @@
 """A submission becomes jobs: a job one, an event one for each template that answers it. Pure but for new ids."""
 
-import uuid
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -56,7 +56,7 @@ def jobs_from(
 
 
 def new_id() -> str:
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def _inline_job(submission: JobSubmission, default_from: Address | None) -> NewJob:
@@ -77,8 +77,8 @@ def _inline_job(submission: JobSubmission, default_from: Address | None) -> NewJ
 
 def _as_wished(job: NewJob, submission: JobSubmission) -> NewJob:
     """What a job says of its own way takes the place of its template's."""
-    wishes = {name: getattr(submission, name) for name in WISHES}
-    return replace(job, **{name: wish for name, wish in wishes.items() if wish is not None})
+    wishes = {name: wish for name in WISHES if (wish := getattr(submission, name)) is not None}
+    return replace(job, **wishes) if wishes else job
 
 
 def _templated_job(

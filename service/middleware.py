@@ -5,7 +5,7 @@ import secrets
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,20 +35,20 @@ class Frame:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                self._check_length(headers)
-                scope["state"]["owner"] = self._gate.admit(scope["method"], scope["path"], headers)
-            except InvalidRequest as error:
-                response = refused(Request(scope), error)
-                if error.status == HTTPStatus.UNAUTHORIZED:
-                    response.headers["WWW-Authenticate"] = challenge(scope["method"], scope["path"])
-                await response(scope, receive, send_with_id)
-                return
-            await self._app(scope, self._limited(receive), send_with_id)
+        structlog.contextvars.bind_contextvars(request_id=request_id)  # the server runs each request in its own context
+        try:
+            self._check_length(headers)
+            scope["state"]["owner"] = self._gate.admit(scope["method"], scope["path"], headers)
+        except InvalidRequest as error:
+            response = refused(Request(scope), error)
+            if error.status == HTTPStatus.UNAUTHORIZED:
+                response.headers["WWW-Authenticate"] = challenge(scope["method"], scope["path"])
+            await response(scope, receive, send_with_id)
+            return
+        await self._app(scope, self._limited(receive), send_with_id)
 
     def _check_length(self, headers: Headers) -> None:
         length = headers.get("content-length", "0")

@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from service import cloudevents, example_answers, examples
 from service.filters import RetryRequest
+from service.parameters import SubmitQuery
 from service.problems import MEDIA_TYPE
 from service.schemas import Problem
 from service.submissions import (
@@ -51,17 +52,16 @@ SUBMIT_BODY: dict[str, Any] = {
     },
 }
 
-CLOUDEVENT_HEADERS: list[dict[str, Any]] = [
-    {
-        "name": f"ce-{name}",
-        "in": "header",
-        "required": False,
-        "schema": {"type": "string"},
-        "description": f"Attribute `{name}` of a CloudEvent in binary mode, percent-encoded.",
-    }
-    for name in CloudEvent.model_fields
-    if name not in {"data", "datacontenttype"}
-]
+IDEMPOTENCY_KEY, PREFER = "idempotency-key", "prefer"
+_HEADERS = {
+    IDEMPOTENCY_KEY: "1 to 255 visible characters; kept 24 h.",
+    PREFER: "`wait=10`: seconds, 60 at the most.",
+    **{
+        f"ce-{name}": f"Attribute `{name}` of a CloudEvent in binary mode, percent-encoded."
+        for name in CloudEvent.model_fields
+        if name not in {"data", "datacontenttype"}
+    },
+}
 
 READ_RAW = (JobSubmission, EventSubmission, CloudEvent, Batch, Resolution, Rescheduling, RetryRequest, Rendering)
 """No signature mentions them, because bodies are read as raw bytes."""
@@ -95,6 +95,12 @@ def _of_a_query(given: dict[str, Any]) -> dict[str, Any]:
     only = dict(kinds[0]) if len(kinds) == 1 else {"anyOf": kinds}
     only |= {name: given[name] for name in ("default", "minimum", "maximum") if given.get(name) is not None}
     return only
+
+
+SUBMIT_PARAMETERS = parameters_of(SubmitQuery) + [
+    {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description}
+    for name, description in _HEADERS.items()
+]
 
 
 def or_events(model: type[BaseModel], what: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -24,6 +25,16 @@ REPLY_TIMEOUT_S = 1.6
 """Longer than a sync may take (scripts.py): else what the server says of it would not be heard."""
 CALL_TIMEOUT_S = 1.8
 """Bound of one call with all its repeats: the API promises its 503 within 2 s."""
+
+
+class _PackedAtOnce:
+    """In place of redis-py's own way, which copies what it has of a command for each further word: for a batch it takes
+    eight times as long."""
+
+    def pack_command(self, *words: str | bytes | float) -> list[bytes]:
+        name, *rest = words
+        packed = hiredis.pack_command((*str(name).split(), *rest))  # type: ignore[arg-type]  # its stub has one word only
+        return [packed]
 
 
 def connect(server: QueueServer) -> RedisClient:
@@ -50,6 +61,8 @@ def connect(server: QueueServer) -> RedisClient:
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 4, supported_errors=(RedisConnectionError,)),
         retry_on_error=[RedisConnectionError],  # for subscriptions, which look at this list instead
     )
+    pool = client.connection_pool
+    pool.connection_class = type("Connection", (_PackedAtOnce, pool.connection_class), {})
     return client
 
 

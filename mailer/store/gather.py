@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from mailer.errors import QueueRefused, QueueUnavailable, WritesRefused
 from mailer.store.connection import CALL_TIMEOUT_S
@@ -51,16 +51,32 @@ class Gatherer(Generic[T, R]):
 
     async def ask(self, item: T) -> R:
         """The item's own answer. Raises QueueUnavailable, at the latest after CALL_TIMEOUT_S seconds."""
-        loop = asyncio.get_running_loop()
-        asked: _Asked[T, R] = _Asked(item, self._size(item), loop.create_future())
-        self._waiting.append(asked)
-        self._begin()
-        patience = loop.call_later(CALL_TIMEOUT_S, _fail_late, asked)
+        (asked,) = self._put([item])
+        patience = asyncio.get_running_loop().call_later(CALL_TIMEOUT_S, _fail_late, [asked])
         try:
             return await asked.answer
         finally:
             patience.cancel()
             asked.answer.cancel()  # whoever gives up is not asked for any more; an answer that is there stays
+
+    async def ask_all(self, items: Sequence[T]) -> list[R | Exception]:
+        """The answer to each; what `ask` would raise for one stands in its place."""
+        together = self._put(items)
+        patience = asyncio.get_running_loop().call_later(CALL_TIMEOUT_S, _fail_late, together)
+        try:
+            answers = await asyncio.gather(*(asked.answer for asked in together), return_exceptions=True)
+        finally:
+            patience.cancel()
+            for asked in together:
+                asked.answer.cancel()
+        return cast("list[R | Exception]", answers)
+
+    def _put(self, items: Iterable[T]) -> list[_Asked[T, R]]:
+        loop = asyncio.get_running_loop()
+        together: list[_Asked[T, R]] = [_Asked(item, self._size(item), loop.create_future()) for item in items]
+        self._waiting += together
+        self._begin()
+        return together
 
     def _begin(self) -> None:
         """The next group sets out when this turn of the loop is over, and not before the pause: what is asked for until
@@ -126,8 +142,8 @@ class Gatherer(Generic[T, R]):
         return group
 
 
-def _fail_late(asked: _Asked[T, R]) -> None:
-    _fail([asked], QueueUnavailable(f"The queue server did not answer within {CALL_TIMEOUT_S:g} s"))
+def _fail_late(group: Sequence[_Asked[T, R]]) -> None:
+    _fail(group, QueueUnavailable(f"The queue server did not answer within {CALL_TIMEOUT_S:g} s"))
 
 
 def _fail(group: Sequence[_Asked[T, R]], error: Exception) -> None:

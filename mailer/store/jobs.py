@@ -28,6 +28,9 @@ class Verdict(StrEnum):
     WITHHELD = "withheld"
 
 
+VERDICTS = {verdict.encode(): verdict for verdict in Verdict}
+
+
 @dataclass(frozen=True, slots=True)
 class Idempotency:
     """Who asked, with which key, for what (fingerprint), and the answer to give again."""
@@ -92,6 +95,10 @@ class JobStore:
         """Accept a request: all of its jobs or none. Those that come together share a round trip, never a verdict."""
         return await self._requests.ask(_encode(request))
 
+    async def enqueue_each(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueResult | Exception]:
+        """As `enqueue`, for each; what that would raise for one stands in its place."""
+        return await self._requests.ask_all([_encode(request) for request in requests])
+
     async def enqueue_together(self, requests: Sequence[EnqueueRequest]) -> list[EnqueueResult]:
         """Accept all of these requests; or none of them, where the idempotency key of one is REUSED: the others are
         WITHHELD."""
@@ -104,7 +111,7 @@ class JobStore:
         args += [arg for request in requests for arg in request.args]
         replies = await self._enqueue(names, args)
         return [
-            EnqueueResult(Verdict(reply[0].decode()), reply[1] if len(reply) > 1 else None)
+            EnqueueResult(VERDICTS[reply[0]], reply[1] if len(reply) > 1 else None)
             for reply in cast(list[list[bytes]], replies)
         ]
 

@@ -14,7 +14,7 @@ from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobStore, JobView
 from mailer.store.leases import LeaseStore
-from service.intake import Intake
+from service.intake import Intake, Item
 from tests.support.workers import Workers
 from worker.delivery import deliver
 from worker.lease import Lease
@@ -37,7 +37,7 @@ class Run:
 
     async def submit(self, body: dict[str, Any]) -> str:
         intake = Intake(self.store, self.deps.templates, self.deps.default_from)
-        acceptance = await intake.accept(body, owner="test")
+        acceptance = await intake.accept(Item(body, None), owner="test")
         (job,) = orjson.loads(acceptance.answer)["jobs"]
         return str(job["id"])
 

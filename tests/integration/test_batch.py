@@ -8,6 +8,7 @@ import pytest
 from mailer import queue
 from mailer.jobs import Stream
 from mailer.settings import MailerSettings
+from mailer.store import keys
 from mailer.store.connection import RedisClient
 from tests.conftest import served
 from tests.support.jobs import INLINE
@@ -68,6 +69,23 @@ async def test_one_key_twice_in_a_batch_is_one_job(api: httpx.AsyncClient, redis
         assert found["accepted"] == 2
         assert found["results"][0]["id"] == found["results"][1]["id"]
         assert await queued(redis) == 1
+
+
+async def test_a_job_that_the_queue_server_cannot_write_is_no_trouble_of_the_others(
+    api: httpx.AsyncClient, redis: RedisClient
+) -> None:
+    await redis.set(keys.recipient("r2@example.com"), "not ours")
+    found = await sent(api, [a_job(1), a_job(2), a_job(3)])
+    assert (found["accepted"], found["rejected"], await queued(redis)) == (2, 1, 2)
+    assert found["results"][1]["problem"]["code"] == "queue_unavailable"
+
+
+async def test_a_hundred_jobs_are_one_call_to_the_queue_server(api: httpx.AsyncClient, redis: RedisClient) -> None:
+    await sent(api, [a_job(0)])
+    await redis.config_resetstat()
+    await sent(api, [a_job(number) for number in range(1, 101)])
+    stats = await redis.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] <= 2, "the batch; it may be that the API looked after the streams"
 
 
 @pytest.mark.parametrize("bad", ["one", 5, None, [], {"idempotency_key": 5}])

@@ -99,6 +99,29 @@ async def test_one_items_trouble_is_not_its_neighbours(server: Server) -> None:
     assert server.calls == [[1, 2, 3, 4], [1], [2], [3], [4]]
 
 
+async def test_those_who_ask_together_have_an_answer_each_and_go_in_one_call(server: Server) -> None:
+    gatherer = Gatherer(server.call)
+    assert await gatherer.ask_all([1, 2, 3]) == [2, 4, 6]
+    assert server.calls == [[1, 2, 3]]
+    server.bad = {5}
+    answers = await gatherer.ask_all([4, 5, 6])
+    assert [type(answer) for answer in answers] == [int, QueueRefused, int]
+
+
+async def test_those_who_ask_together_and_give_up_are_not_asked_for_any_more(server: Server) -> None:
+    gatherer = Gatherer(server.call)
+    server.open.clear()
+    first = await asked(gatherer, 1)
+    gone = asyncio.create_task(gatherer.ask_all([2, 3]))
+    await asyncio.sleep(0.001)
+    gone.cancel()
+    await asyncio.wait({gone})
+    server.open.set()
+    assert await asyncio.gather(*first) == [2]
+    assert await gatherer.ask(4) == 8
+    assert server.calls == [[1], [4]]
+
+
 async def test_a_server_that_takes_no_writes_is_asked_once_and_not_for_each(server: Server) -> None:
     server.refusal = WritesRefused("READONLY")
     server.bad = {3}

@@ -25,8 +25,10 @@ local function arg() a = a + 1; return ARGV[a - 1] end
 local wake, new_jobs, recipient, recipient_ms = arg(), arg(), arg(), tonumber(arg())
 local kept_ms, together, requests = arg(), arg() == '1', tonumber(arg())
 
+local types = {} -- of each key, before this call and what it has written so far
 local function require_type(name, wanted)
-    local found = redis.call('TYPE', name)['ok']
+    local found = types[name] or redis.call('TYPE', name)['ok']
+    types[name] = found
     if found ~= 'none' and found ~= wanted then
         error('postroom: ' .. name .. ' is a ' .. found .. ', not a ' .. wanted)
     end
@@ -63,20 +65,24 @@ for r = 1, requests do
 end
 
 local function write(job)
-    if redis.call('EXISTS', job.record) == 1 then return end
+    if types[job.record] ~= 'none' then return end
     local due = math.max(now, job.send_at or now + job.delay)
-    redis.call('HSET', job.record, 'created_at', now, 'due_at', due, unpack(job.fields))
     local expires_at = job.expires_at or (job.expires_in and due + job.expires_in)
-    if expires_at then redis.call('HSET', job.record, 'expires_at', expires_at) end
-    redis.call('SET', job.payload, job.payload_value)
-    redis.call('SET', job.blob, job.blob_value)
+    if expires_at then
+        table.insert(job.fields, 'expires_at')
+        table.insert(job.fields, expires_at)
+    end
+    redis.call('HSET', job.record, 'created_at', now, 'due_at', due, unpack(job.fields))
+    redis.call('MSET', job.payload, job.payload_value, job.blob, job.blob_value)
     redis.call('ZADD', job.queue, due, job.id)
     redis.call('ZADD', new_jobs, now, job.id)
     for _, index in ipairs(job.recipients) do
         redis.call('ZADD', index, now, job.id)
-        redis.call('PEXPIRE', index, due - now + recipient_ms, 'NX')
-        redis.call('PEXPIRE', index, due - now + recipient_ms, 'GT')
+        -- For GT, a new index, which has no end yet, would end later than any other.
+        redis.call('PEXPIRE', index, due - now + recipient_ms, types[index] == 'none' and 'NX' or 'GT')
+        types[index] = 'zset'
     end
+    types[job.record] = 'hash'
 end
 
 local verdicts, accepted = {}, false
