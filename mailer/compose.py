@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from mailer.addresses import Address, check_text, make_address, quoted_string, shown
 from mailer.errors import HeaderError, RenderingError
@@ -52,6 +53,13 @@ _Q = {byte: f"={byte:02X}" for byte in range(256)} | {ord(c): c for c in "!*+-/"
 _Q |= {byte: chr(byte) for byte in range(128) if chr(byte).isalnum()}
 
 
+_CONSTANT_HEAD = ("Auto-Submitted: auto-generated", "MIME-Version: 1.0")
+_CONTENT_TYPES = {subtype: f"Content-Type: text/{subtype}; charset=utf-8" for subtype in ("plain", "html")}
+_ENCODINGS = {name: f"Content-Transfer-Encoding: {name}" for name in ("7bit", "quoted-printable", "base64")}
+_CONSTANT = frozenset((*_CONSTANT_HEAD, *_CONTENT_TYPES.values(), *_ENCODINGS.values()))
+"""What this module writes word for word."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """What a mail says. `date` is aware; at least one of `html` and `text` is there; bcc is the envelope's business."""
@@ -83,7 +91,8 @@ def compose(message: Message) -> bytes:
     part = _content(message)
     fields += part.fields
     for field in fields:
-        _check_field(field)
+        if field not in _CONSTANT:
+            _check_field(field)
     return "\r\n".join([*fields, "", ""]).encode() + part.body
 
 
@@ -110,7 +119,7 @@ def _head(message: Message) -> Iterable[str]:
     if not _ID.fullmatch(message.job_id) or not _DOMAIN.fullmatch(message.message_id_domain):
         raise HeaderError(f"No Message-ID: {shown(message.job_id)} at {shown(message.message_id_domain)}.")
     yield f"Date: {_date(message.date)}"
-    yield _addresses("From", (message.sender,))
+    yield _from(message.sender)
     if message.reply_to:
         yield _addresses("Reply-To", message.reply_to)
     if message.to:
@@ -121,8 +130,7 @@ def _head(message: Message) -> Iterable[str]:
         yield _addresses("Cc", message.cc)
     yield _unstructured("Subject", message.subject, longest=LINE - len("Subject: "))
     yield f"Message-ID: <{message.job_id}@{message.message_id_domain}>"
-    yield "Auto-Submitted: auto-generated"
-    yield "MIME-Version: 1.0"
+    yield from _CONSTANT_HEAD
     for name, value in message.headers:
         check_header(name, value)
         yield _unstructured(name, value, longest=MAX_UNBROKEN)
@@ -134,12 +142,18 @@ def _check_field(field: str) -> None:
         raise HeaderError(f"A header cannot be written safely: {shown(field)}")
 
 
+@lru_cache(maxsize=16)  # mails of one second have the same
 def _date(date: datetime) -> str:
     """RFC 5322 3.3, in UTC. Not strftime, whose names depend on the locale."""
     if date.tzinfo is None:
         raise HeaderError("The date of a message needs a time zone.")
     date = date.astimezone(UTC)
     return f"{_DAYS[date.weekday()]}, {date.day} {_MONTHS[date.month - 1]} {date.year:04} {date:%H:%M:%S} +0000"
+
+
+@lru_cache(maxsize=256)  # an application has few senders
+def _from(sender: Address) -> str:
+    return _addresses("From", (sender,))
 
 
 def _addresses(name: str, addresses: tuple[Address, ...]) -> str:
@@ -243,8 +257,7 @@ def _text_part(subtype: str, text: str) -> _Part:
             f"The {subtype} text has half of a surrogate pair at position {error.start}; send it as valid UTF-8."
         ) from error
     encoding, body = _encoded(_with_crlf(octets))
-    fields = (f"Content-Type: text/{subtype}; charset=utf-8", f"Content-Transfer-Encoding: {encoding}")
-    return _Part(fields, body)
+    return _Part((_CONTENT_TYPES[subtype], _ENCODINGS[encoding]), body)
 
 
 def _with_crlf(octets: bytes) -> bytes:

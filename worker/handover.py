@@ -75,14 +75,17 @@ def _as_journaled(recipients: tuple[Recipient, ...], results: Mapping[str, Resul
     """Only whom this relay took is said to have been taken: an earlier relay's reply, or that of an earlier run, is
     not kept."""
     return _with_results(
-        tuple(replace(item, reply=None) if item.status is RecipientStatus.PENDING else item for item in recipients),
+        tuple(
+            replace(item, reply=None) if item.reply is not None and item.status is RecipientStatus.PENDING else item
+            for item in recipients
+        ),
         results,
     )
 
 
 def _with_results(recipients: tuple[Recipient, ...], results: Mapping[str, Result]) -> tuple[Recipient, ...]:
     return tuple(
-        replace(item, status=result.status, reply=result.reply)
+        Recipient(item.address, item.field, result.status, result.reply, item.in_doubt)
         if (result := results.get(item.address.email)) is not None and result.status is not None
         else item
         for item in recipients

@@ -13,15 +13,15 @@ log = structlog.get_logger()
 
 async def deliver(ctx: dict[str, Any], job_id: str) -> None:
     lease: Lease = ctx["lease"]
-    with structlog.contextvars.bound_contextvars(job_id=job_id):
-        try:
-            await delivery.deliver(lease, ctx["deps"])
-        except QueueUnavailable as error:
-            log.error("job.not_journaled", detail=str(error))
-            await lease.give_back()
-        except RecordTooNew:
-            log.error("job.record_too_new", fix="upgrade this worker")
-            await lease.give_back(PUSHED_BACK_S)
-        except Exception:  # a defect before the job could be read: it is kept, and looked at again
-            log.exception("job.not_run")
-            await lease.give_back(PUSHED_BACK_S)
+    structlog.contextvars.bind_contextvars(job_id=job_id)  # of this run's task, which has a context of its own
+    try:
+        await delivery.deliver(lease, ctx["deps"])
+    except QueueUnavailable as error:
+        log.error("job.not_journaled", detail=str(error))
+        await lease.give_back()
+    except RecordTooNew:
+        log.error("job.record_too_new", fix="upgrade this worker")
+        await lease.give_back(PUSHED_BACK_S)
+    except Exception:  # a defect before the job could be read: it is kept, and looked at again
+        log.exception("job.not_run")
+        await lease.give_back(PUSHED_BACK_S)

@@ -37,6 +37,7 @@ from mailer.store.packing import pack, unpack
 
 T = TypeVar("T")
 W = TypeVar("W", bound=StrEnum)
+_PACKED = frozenset({b"event", b"recipients", b"backoff", b"journal"})
 HISTORY = "history"
 """Field of a record that is read only where somebody asks for it: mailer.interventions."""
 
@@ -70,7 +71,7 @@ def decode_record(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
     """Raises RecordTooNew for what only a newer version can have written: a greater `v`, or a word unknown here."""
     if int(raw[b"v"]) > RECORD_VERSION:
         raise RecordTooNew
-    text = {name.decode(): unpack(value).decode() for name, value in raw.items()}
+    text = {name.decode(): (unpack(value) if name in _PACKED else value).decode() for name, value in raw.items()}
 
     def milliseconds(name: str) -> int | None:
         return int(text[name]) if text.get(name) else None

@@ -122,6 +122,9 @@ class Attempt:
         row = None if said.is_accepted else decide(said).row
         self.tries.append(Tried(said.phase, said.reply, relay, queue_id, found.timings, found.conversation, row))
         self.results |= {email: _result(answer) for email, answer in verdicts.answers.items()}
+        if verdicts.accepted is not None and all(answer.is_accepted for answer in verdicts.answers.values()):
+            self._all_shut, self._last = False, verdicts.answers
+            return False
         refused = {email: decide(answer) for email, answer in verdicts.answers.items() if not answer.is_accepted}
         is_shut = all(rule.then.effect in SHUTS for rule in refused.values())
         self._all_shut &= verdicts.accepted is None and is_shut

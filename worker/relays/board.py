@@ -104,7 +104,10 @@ class Board(Alerting):
             self._hurry.clear()
 
     def standing(self, name: str) -> Standing:
-        return breaker.standing(self._state(name), self._marks[name], self._now())
+        state = self._state(name)
+        if breaker.is_untroubled(state):
+            return breaker.USABLE
+        return breaker.standing(state, self._marks[name], self._now())
 
     async def may_probe(self, name: str) -> bool:
         """Takes the probe; False where somebody else has it by now, or is asking. True too where none is needed any

@@ -62,6 +62,12 @@ class Barred:
 
 
 Standing = Usable | Probe | Barred
+USABLE = Usable()
+
+
+def is_untroubled(state: RelayState) -> bool:
+    """Usable, whoever asks and whenever."""
+    return state.paused_at is None and state.open_until is None and not state.refused
 
 
 def threshold_of(connections: int) -> int:
@@ -76,7 +82,7 @@ def standing(state: RelayState, credentials: str | None, now: int) -> Standing:
         return Barred("paused", None)
     refused_until = state.refused.get(_mark(credentials))
     if state.open_until is None and refused_until is None:
-        return Usable()
+        return USABLE
     by = state.opened_by or OpenedBy.CREDENTIALS
     until = refused_until if by is OpenedBy.CREDENTIALS else max(refused_until or 0, state.open_until or 0)
     if until is not None and now < until:

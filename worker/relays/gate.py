@@ -71,6 +71,8 @@ class Gate:
 
     def _next(self) -> bool | None:
         """Whose turn it is: critical mail's, but for the part of the others. None: nobody may enter."""
+        if not (self._waiting[True] or self._waiting[False]):
+            return None
         order = (False, True) if self._owed >= 1 else (True, False)
         return next((kind for kind in order if self._waiting[kind] and self._has_room(critical=kind)), None)
 
