@@ -55,10 +55,7 @@ local function hand_over(id, queue, is_dated)
     jobs[#jobs + 1] = {id, queue, text(blob .. id), redis.call('HGETALL', record .. id), content, fixed}
 end
 
-local function hold(id, queue)
-    redis.call('SET', in_progress .. id, run, 'PX', lease)
-    redis.call('ZADD', queue, now + lease + 1, id)
-end
+local function leave_due_part(id, queue) redis.call('ZADD', queue, now + lease + 1, id) end
 
 local function take(id, queue, is_record, starts, is_dated)
     if #jobs == 0 then
@@ -68,17 +65,18 @@ local function take(id, queue, is_record, starts, is_dated)
     else
         redis.call('HSET', claimed, id, queue)
     end
-    hold(id, queue)
+    leave_due_part(id, queue)
     if is_record then redis.call('HSET', record .. id, 'run', run, 'starts', starts + 1) end
     hand_over(id, queue, is_dated)
 end
 
 -- True where the job left the due part of its queue, false where it has to be passed over.
 local function consider(id, queue)
-    if redis.call('EXISTS', in_progress .. id) == 1 then return false end
+    if not redis.call('SET', in_progress .. id, run, 'PX', lease, 'NX') then return false end
     local known = redis.pcall('HMGET', record .. id, 'v', 'run', 'journal', 'crashes', 'starts', 'dated')
     local v, journaled, crashes = count(known[1]), known[3], count(known[4])
     if known.err or v > version or string.find(id, '[^!-~]') then -- such an id is nobody's that we know
+        redis.call('DEL', in_progress .. id)
         redis.call('ZADD', queue, now + pushed_back, id)
         newer[#newer + 1] = id
         return true
@@ -90,6 +88,7 @@ local function consider(id, queue)
         redis.call('HDEL', record .. id, 'run')
     end
     if crashes >= to_quarantine and not journaled and queue ~= quarantine then
+        redis.call('DEL', in_progress .. id)
         redis.call('ZREM', queue, id)
         redis.call('ZADD', quarantine, now, id)
         moved = true
@@ -131,7 +130,8 @@ if last == number and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS
         local id, queue = before[i], before[i + 1]
         local mine = redis.call('HGET', record .. id, 'run') == run or redis.call('GET', in_progress .. id) == run
         if id ~= NUMBER and id ~= REPEATS and mine then
-            hold(id, queue)
+            redis.call('SET', in_progress .. id, run, 'PX', lease)
+            leave_due_part(id, queue)
             hand_over(id, queue, true)
             if queue == quarantine then alone = 1 end
         end

@@ -62,23 +62,27 @@ local function finish(k)
     redis.call('HDEL', record, 'run', 'journal', 'crashes', 'blamed', unpack(gone))
     keep_in_index(id, now[1], status, now[5], hashes)
     moved[#moved + 1] = id
-    redis.call('DEL', in_progress)
     redis.call('ZREM', claimed_from, id)
-    for q = 1, now[2] == run and 1 or queues do redis.call('ZREM', KEYS[q], id) end -- where it was put since
+    for q = 1, now[2] == run and 0 or queues do redis.call('ZREM', KEYS[q], id) end -- where it was put since
     if #made > 0 then
         local kept = redis.call('RPUSH', attempts, unpack(made))
         if kept > attempts_kept then redis.call('LTRIM', attempts, -attempts_kept, -1) end
     end
     if again ~= '' then
+        redis.call('DEL', in_progress)
         redis.call('ZADD', queue, again, id)
         return {'finished'}
     end
     if queue ~= claimed_from then redis.call('ZREM', queue, id) end
-    redis.call('DEL', blob)
+    if status == 'sent' then
+        redis.call('DEL', in_progress, blob, frozen)
+    else
+        redis.call('DEL', in_progress, blob)
+        redis.call('PEXPIRE', frozen, payload_ms)
+    end
     redis.call('PEXPIRE', record, record_ms)
     redis.call('PEXPIRE', attempts, record_ms)
     redis.call('PEXPIRE', payload, payload_ms)
-    if status == 'sent' then redis.call('DEL', frozen) else redis.call('PEXPIRE', frozen, payload_ms) end
     return {'finished'}
 end
 
