@@ -47,7 +47,10 @@ def configure(
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    for name in ("uvicorn.error", "uvicorn.access", "httpx", "httpcore", "arq", "mail.log", "asyncio"):
+    access = logging.getLogger("uvicorn.access")  # off: uvicorn prepares no lines where nobody would get them
+    access.handlers.clear()
+    access.propagate = False
+    for name in ("uvicorn.error", "httpx", "httpcore", "arq", "mail.log", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)

@@ -112,7 +112,7 @@ async def _running(process: Supervised) -> AsyncIterator[None]:
 
 
 def _api(number: int, port: int, env: dict[str, str], folder: Path) -> Supervised:
-    command = (str(BIN / "uvicorn"), "service.main:app", "--port", str(port), "--no-access-log")
+    command = (str(BIN / "uvicorn"), "service.main:app", "--port", str(port))
     # uvicorn shuts down in order, and then raises the signal again.
     codes = {0, SIGTERM_CODE}
     return Supervised(f"api-{number}", command, env, folder / "logs", ready=b"api.started", stopped_codes=codes)

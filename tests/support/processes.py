@@ -85,7 +85,7 @@ async def mortal_api(
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
     """The same, with its process."""
     port = free_port()
-    command = (str(BIN / "uvicorn"), "service.main:app", "--port", str(port), "--no-access-log")
+    command = (str(BIN / "uvicorn"), "service.main:app", "--port", str(port))
     async with (
         process(*command, env=env, log=log) as child,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client,

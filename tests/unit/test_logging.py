@@ -38,3 +38,10 @@ def test_a_line_of_json_has_a_name_and_fields():
     wanted = {"event": "job.crashed", "template": "welcome", "level": "error", "process": "test"}
     assert wanted.items() <= line.items()
     assert "hunter2-hunter2" not in json.dumps(line)
+
+
+def test_nobody_gets_a_line_for_each_request_and_none_is_prepared():
+    asked = "import logging; print(logging.getLogger('uvicorn.access').hasHandlers())"
+    code = f"from mailer.observability.logging import configure; configure('debug', 'json', 'api'); {asked}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"
