@@ -37,8 +37,8 @@ def create_app(mailer_settings: MailerSettings, settings: ServiceSettings) -> Fa
         log.warning("auth.no_keys", fix="set POSTROOM_API_KEYS=name:key, or POSTROOM_AUTH=off for development")
     app.add_middleware(Frame, gate=gate, max_body_bytes=settings.max_body_mb * 1_000_000)
     for router in (
+        submitting.router,  # the router looks in this order: first what is asked most often
         listing.router,
-        submitting.router,
         jobs.router,
         history.router,
         controls.router,
