@@ -52,11 +52,12 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         lost = await self._leases.beat(
+            self._name,
             self._runs.held(),
             f"runs={len(self._runs)} before_journal={self._runs.before_journal} worker={self._name}",
             HEALTH_S * 1000,
             journaled=self._runs.journaled(),
-            holder=self._name if self._quarantine.is_here else None,
+            is_holder=self._quarantine.is_here,
         )
         self.beaten = True
         if stopped := self._runs.stop(lost):  # not among them: a run whose end overtook this beat

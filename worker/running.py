@@ -12,6 +12,7 @@ class Runs:
 
     def __init__(self, ended: Callable[[], None]) -> None:
         self._ended = ended
+        self._loop = asyncio.get_running_loop()
         self._runs: dict[asyncio.Task[None], Lease] = {}
         self._given_back: set[asyncio.Task[None]] = set()
         """Those of them that only give their job back: nothing stops that."""
@@ -47,7 +48,7 @@ class Runs:
         return stopped
 
     def _begin(self, lease: Lease, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         self._runs[task] = lease
         task.add_done_callback(self._task_ended)
         return task

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar, cast
 
 from mailer.errors import QueueRefused, QueueUnavailable, WritesRefused
@@ -49,10 +50,15 @@ class Gatherer(Generic[T, R]):
         self._last = -pause_s
         self._setting_out = False
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """Looked up once: on Python 3.11 that is a system call."""
+        return asyncio.get_running_loop()
+
     async def ask(self, item: T) -> R:
         """The item's own answer. Raises QueueUnavailable, at the latest after CALL_TIMEOUT_S seconds."""
         (asked,) = self._put([item])
-        patience = asyncio.get_running_loop().call_later(CALL_TIMEOUT_S, _fail_late, [asked])
+        patience = self._loop.call_later(CALL_TIMEOUT_S, _fail_late, [asked])
         try:
             return await asked.answer
         finally:
@@ -62,7 +68,7 @@ class Gatherer(Generic[T, R]):
     async def ask_all(self, items: Sequence[T]) -> list[R | Exception]:
         """The answer to each; what `ask` would raise for one stands in its place."""
         together = self._put(items)
-        patience = asyncio.get_running_loop().call_later(CALL_TIMEOUT_S, _fail_late, together)
+        patience = self._loop.call_later(CALL_TIMEOUT_S, _fail_late, together)
         try:
             answers = await asyncio.gather(*(asked.answer for asked in together), return_exceptions=True)
         finally:
@@ -72,8 +78,7 @@ class Gatherer(Generic[T, R]):
         return cast("list[R | Exception]", answers)
 
     def _put(self, items: Iterable[T]) -> list[_Asked[T, R]]:
-        loop = asyncio.get_running_loop()
-        together: list[_Asked[T, R]] = [_Asked(item, self._size(item), loop.create_future()) for item in items]
+        together = [_Asked(item, self._size(item), self._loop.create_future()) for item in items]
         self._waiting += together
         self._begin()
         return together
@@ -84,15 +89,13 @@ class Gatherer(Generic[T, R]):
         if self._setting_out or not self._waiting or len(self._calls) >= self._at_once:
             return
         self._setting_out = True
-        loop = asyncio.get_running_loop()
-        loop.call_at(max(loop.time(), self._last + self._pause_s), self._set_out)
+        self._loop.call_at(max(self._loop.time(), self._last + self._pause_s), self._set_out)
 
     def _set_out(self) -> None:
         self._setting_out = False
-        loop = asyncio.get_running_loop()
         if group := self._take_group():
-            self._last = loop.time()
-            task = loop.create_task(self._answer(group))
+            self._last = self._loop.time()
+            task = self._loop.create_task(self._answer(group))
             self._calls.add(task)
             task.add_done_callback(self._ended)
         self._begin()

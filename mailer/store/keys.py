@@ -10,7 +10,8 @@
 | postroom:recipient:{hash} | sorted set of the ids of jobs to an address, as above | from the due time of its latest job: as long as any backoff tries, and then as a record | enqueue, finish, control, sweep | list |
 | postroom:moved | channel: ids of jobs that something has happened to | | finish, control | API |
 | postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue | enqueue, API |
-| postroom:claimed:{worker} | hash: number of its last claim, and what that took | ten leases | claim | claim, whose reply was lost |
+| postroom:workers | sorted set of the workers that live by the end of their leases, ms | none: members leave when they are dead | claim, beat | claim |
+| postroom:claimed:{worker} | hash: job ids that a worker holds, with their queues, and the number of its last claim | ten leases | claim, beat, finish, release | claim, whose reply was lost, or that finds the worker dead |
 | postroom:streams:paused | hash: stream to the time since which it is paused, ms | none: one key | pause | claim, streams, API |
 | postroom:quarantine | string: the worker that takes care of quarantined jobs | the lease | claim, beat | claim, beat |
 | postroom:epoch | string: names the data set | none: one key | probe | every process |
@@ -42,6 +43,7 @@ EPOCH = "postroom:epoch"
 PROBE = "postroom:probe"
 SYNCED = "postroom:synced"
 PAUSED_STREAMS = "postroom:streams:paused"
+WORKERS = "postroom:workers"
 QUARANTINE_HOLDER = "postroom:quarantine"
 RECONCILER = "postroom:reconciler"
 RECONCILER_CURSOR = "postroom:reconciler:cursor"

@@ -84,7 +84,7 @@ class LeaseStore:
         """
         began = time.monotonic()
         names = [queue.QUARANTINE, *queue.QUEUES.values(), keys.PAUSED_STREAMS]
-        names += [keys.QUARANTINE_HOLDER, keys.claimed(worker)]
+        names += [keys.QUARANTINE_HOLDER, keys.WORKERS, keys.claimed(worker)]
         now, next_due, alone, waiting, jobs, newer, held_back = await self._claim(
             names,
             [
@@ -115,19 +115,20 @@ class LeaseStore:
 
     async def beat(
         self,
+        worker: str,
         runs: Sequence[Held],
         health: str,
         health_ms: int,
         *,
         journaled: frozenset[Held] = frozenset(),
-        holder: str | None = None,
+        is_holder: bool = False,
     ) -> frozenset[Held]:
         """Extend the leases of `runs` and the health key. Those runs whose job is another's by now, or gone.
 
-        `journaled`: those past their journal. `holder`: this worker's name, while it takes care of quarantined jobs.
+        `journaled`: those past their journal. `is_holder`: while it takes care of quarantined jobs.
         """
-        names = [queue.HEALTH_CHECK_KEY, keys.QUARANTINE_HOLDER]
-        args: list[str | bytes | int] = [health, health_ms, self._lease_ms, holder or ""]
+        names = [queue.HEALTH_CHECK_KEY, keys.QUARANTINE_HOLDER, keys.WORKERS, keys.claimed(worker)]
+        args: list[str | bytes | int] = [health, health_ms, self._lease_ms, worker, int(is_holder)]
         for held in runs:
             names += [keys.job(held.job_id), keys.arq_in_progress(held.job_id), held.queue]
             args += [held.job_id, held.run, self._journaled_ms if held in journaled else self._lease_ms]
@@ -177,7 +178,7 @@ class LeaseStore:
             job_id = item.held.job_id
             names += [keys.job(job_id), keys.payload(job_id), keys.frozen(job_id), keys.attempts(job_id)]
             names += [keys.arq_in_progress(job_id), keys.arq_job(job_id)]
-            names += [item.held.queue, queue.QUEUES[item.job.stream]]
+            names += [item.held.queue, queue.QUEUES[item.job.stream], keys.claimed(item.held.worker)]
             args += self._finish_arguments(item)
         return [FinishVerdict(reply[0].decode()) for reply in await self._finish(names, args)]
 
@@ -228,6 +229,7 @@ class LeaseStore:
         for item in releases:
             job_id = item.held.job_id
             names += [keys.job(job_id), keys.arq_in_progress(job_id), keys.arq_job(job_id), item.held.queue]
+            names.append(keys.claimed(item.held.worker))
             delay = "drop" if item.delay_ms is None else item.delay_ms
             args += [job_id, item.held.run, delay, "1" if item.unsent else "0", item.detail]
         await self._release(names, args)

@@ -68,6 +68,10 @@ class Held:
     queue: str
     run: str
 
+    @property
+    def worker(self) -> str:
+        return self.run.rpartition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:

@@ -17,6 +17,7 @@ from tests.support.smtp import ScriptedRelay
 from tests.support.workers import Workers, held, ids
 
 LEASE_MS = 10_000
+SHORT_S = 0.06
 TO_ONE = {"to": ["ada@example.com"], "subject": "Hello", "text": "Hi"}
 
 
@@ -191,6 +192,56 @@ async def test_the_jobs_of_a_dead_worker_are_anothers_when_its_lease_is_over(
     await asyncio.sleep(0.065)  # the lease
     assert ids(await workers.claim("bert")) == ["a"]
     assert await workers.crashes("a") == 1
+
+
+@pytest.fixture
+def short(redis: RedisClient, store: JobStore, mailer_settings: MailerSettings) -> Workers:
+    """Workers whose leases last for SHORT_S."""
+    return Workers(store, LeaseStore(redis, mailer_settings.retention, Durability(), int(SHORT_S * 1000)), redis)
+
+
+async def test_what_a_dead_worker_held_is_not_sent_to_the_back_of_a_long_queue(
+    workers: Workers, short: Workers
+) -> None:
+    await workers.accept("a", "b")
+    assert ids(await short.claim("anna")) == ["a", "b"]
+    await workers.accept("c", "d")
+    await asyncio.sleep(SHORT_S + 0.005)
+    assert ids(await workers.claim("bert", wanted=3)) == ["a", "b", "c"]
+
+
+async def test_what_a_dead_worker_had_given_back_or_ended_is_not_put_forward(
+    workers: Workers, short: Workers, redis: RedisClient
+) -> None:
+    await workers.accept("sent", "put-off", "back")
+    runs = {job.job_id: held(job) for job in (await short.claim("anna")).jobs}
+    await short.finish(runs["sent"], Status.SENT)
+    await short.release(runs["put-off"], 60_000)
+    await short.release(runs["back"])
+    await asyncio.sleep(SHORT_S + 0.005)
+    assert ids(await workers.claim("bert")) == ["back"]
+    assert 55_000 < await workers.due_in_ms("put-off") <= 60_000
+    assert await redis.zrange(keys.WORKERS, 0, -1) == [b"bert"], "and the dead are forgotten"
+
+
+async def test_what_waits_for_its_relay_keeps_its_lease_when_its_worker_dies(workers: Workers, short: Workers) -> None:
+    await workers.accept("a")
+    (claimed,) = (await short.claim("anna")).jobs
+    assert await short.journal(held(claimed)) is JournalVerdict.GO
+    await workers.accept("b", "c")
+    await asyncio.sleep(SHORT_S + 0.005)
+    assert ids(await workers.claim("bert", wanted=1)) == ["b"]
+    assert await workers.redis.hexists(keys.claimed("anna"), "a"), "it is looked at again"
+
+
+async def test_a_sign_of_life_keeps_a_worker_from_being_taken_for_dead(workers: Workers, short: Workers) -> None:
+    await workers.accept("a")
+    run = held((await short.claim("anna")).jobs[0])
+    await workers.leases.beat("anna", [run], "fine", 1000)
+    await workers.accept("b")
+    await asyncio.sleep(SHORT_S + 0.005)
+    assert ids(await workers.claim("bert")) == ["b"]
+    assert await workers.redis.hexists(keys.claimed("anna"), "a")
 
 
 async def test_a_run_that_only_waited_for_its_relay_is_no_crash(workers: Workers) -> None:

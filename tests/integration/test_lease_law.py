@@ -52,7 +52,7 @@ class World:
         await self.workers.lapse(*JOBS)
 
     async def beat(self, name: str, _: _Run | None, __: Status) -> None:
-        await self.leases.beat([run.held for run in self.runs if run.held.run.startswith(name)], "fine", 1000)
+        await self.leases.beat(name, [run.held for run in self.runs if run.held.run.startswith(name)], "fine", 1000)
 
     async def die(self, name: str, _: _Run | None, __: Status) -> None:
         self.runs = [run for run in self.runs if not run.held.run.startswith(name)]

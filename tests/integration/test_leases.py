@@ -27,7 +27,7 @@ async def test_a_sign_of_life_extends_the_lease(workers: Workers, leases: LeaseS
     run = await workers.hold("anna", "a")
     await redis.pexpire(keys.arq_in_progress("a"), 500)
     await redis.zadd(queue.QUEUE, {"a": 0})
-    assert await leases.beat([run], "fine", 1000) == frozenset()
+    assert await leases.beat("anna", [run], "fine", 1000) == frozenset()
     assert LEASE_MS - 1000 < await redis.pttl(keys.arq_in_progress("a")) <= LEASE_MS
     assert LEASE_MS - 1000 < await workers.due_in_ms("a") <= LEASE_MS + 1
 
@@ -39,8 +39,8 @@ async def test_a_worker_hears_which_jobs_it_has_lost(workers: Workers, leases: L
     bert = await workers.hold("bert", "lost")
     await workers.redis.delete(keys.job("gone"), keys.arq_in_progress("gone"))
     await workers.finish(runs["ended"], Status.DEFERRED)
-    assert await leases.beat(list(runs.values()), "fine", 1000) == {runs["lost"], runs["gone"], runs["ended"]}
-    assert await leases.beat([bert], "fine", 1000) == frozenset()
+    assert await leases.beat("anna", list(runs.values()), "fine", 1000) == {runs["lost"], runs["gone"], runs["ended"]}
+    assert await leases.beat("anna", [bert], "fine", 1000) == frozenset()
     assert await workers.places("gone") == [queue.QUEUE], "its entry is left to whoever looks at it"
 
 
@@ -50,7 +50,7 @@ async def test_a_sign_of_life_after_a_run_has_ended_moves_nothing(workers: Worke
     runs = {claimed.job_id: held(claimed) for claimed in (await workers.claim("anna")).jobs}
     await workers.finish(runs["a"], Status.DEFERRED, next_attempt_at=9)
     await workers.finish(runs["b"], Status.SENT)
-    await leases.beat(list(runs.values()), "fine", 1000)
+    await leases.beat("anna", list(runs.values()), "fine", 1000)
     assert await workers.redis.zscore(queue.QUEUE, "a") == 9
     assert await workers.places("b") == []
     assert not await workers.redis.exists(keys.arq_in_progress("a"), keys.arq_in_progress("b"))
@@ -62,7 +62,7 @@ async def test_a_lease_that_ran_out_is_taken_up_again_if_nobody_has_the_job(
     await workers.accept("a")
     run = await workers.hold("anna", "a")
     await workers.lapse("a")
-    assert await leases.beat([run], "fine", 1000) == frozenset()
+    assert await leases.beat("anna", [run], "fine", 1000) == frozenset()
     assert ids(await workers.claim("bert")) == []
     assert await workers.crashes("a") == 0
 
@@ -70,12 +70,12 @@ async def test_a_lease_that_ran_out_is_taken_up_again_if_nobody_has_the_job(
 async def test_an_entry_without_a_record_is_kept_alive_as_well(workers: Workers, leases: LeaseStore) -> None:
     await workers.redis.zadd(queue.QUEUE, {"foreign": 0})
     run = await workers.hold("anna", "foreign")
-    assert await leases.beat([run], "fine", 1000) == frozenset()
+    assert await leases.beat("anna", [run], "fine", 1000) == frozenset()
     assert not await workers.redis.exists(keys.job("foreign"))
 
 
 async def test_a_worker_without_jobs_is_alive_for_as_long_as_it_says(leases: LeaseStore, redis: RedisClient) -> None:
-    assert await leases.beat([], "runs=0", 10_000) == frozenset()
+    assert await leases.beat("anna", [], "runs=0", 10_000) == frozenset()
     assert await redis.get(queue.HEALTH_CHECK_KEY) == b"runs=0"
     assert 9_000 < await redis.pttl(queue.HEALTH_CHECK_KEY) <= 10_000
 
@@ -105,7 +105,8 @@ async def test_a_run_past_its_journal_is_held_for_three_leases_and_one_before_it
     for run in runs.values():
         await redis.pexpire(keys.arq_in_progress(run.job_id), 500)
         await redis.zadd(run.queue, {run.job_id: 0})
-    assert await leases.beat(list(runs.values()), "fine", 1000, journaled=frozenset({runs["past"]})) == frozenset()
+    lost = await leases.beat("anna", list(runs.values()), "fine", 1000, journaled=frozenset({runs["past"]}))
+    assert lost == frozenset()
     assert all(3 * LEASE_MS - 1000 < left <= 3 * LEASE_MS + 1 for left in await left_ms("past"))
     assert all(LEASE_MS - 1000 < left <= LEASE_MS + 1 for left in await left_ms("before"))
 
@@ -308,7 +309,7 @@ async def test_a_half_sent_mail_does_not_wait_for_memory(
     run = await workers.hold("anna", "a")
     await redis.config_set("maxmemory", 1)
     try:
-        assert await leases.beat([run], "fine", 1000) == frozenset()
+        assert await leases.beat("anna", [run], "fine", 1000) == frozenset()
         assert await workers.journal(run, fetched={"user": "x" * 10_000}) is GO
         await workers.release(run)
     finally:
@@ -330,8 +331,8 @@ async def test_whoever_takes_care_of_quarantined_jobs_stays_the_one_while_it_mak
     workers: Workers, leases: LeaseStore, redis: RedisClient
 ) -> None:
     await redis.set(keys.QUARANTINE_HOLDER, "anna", px=1000)
-    await leases.beat([], "fine", 1000)
-    await leases.beat([], "fine", 1000, holder="bert")
+    await leases.beat("anna", [], "fine", 1000)
+    await leases.beat("bert", [], "fine", 1000, is_holder=True)
     assert await redis.pttl(keys.QUARANTINE_HOLDER) <= 1000
-    await leases.beat([], "fine", 1000, holder="anna")
+    await leases.beat("anna", [], "fine", 1000, is_holder=True)
     assert await redis.pttl(keys.QUARANTINE_HOLDER) > LEASE_MS - 1000

@@ -10,7 +10,7 @@ from mailer.store import keys
 from mailer.store.connection import RedisClient, answered
 from mailer.store.relays import decode_state
 
-MAY_STAY = frozenset({keys.EPOCH, keys.MAILBOX, keys.MAILBOX_COUNTER, keys.PAUSED_STREAMS})
+MAY_STAY = frozenset({keys.EPOCH, keys.MAILBOX, keys.MAILBOX_COUNTER, keys.PAUSED_STREAMS, keys.WORKERS})
 """Single keys without a TTL."""
 BOUNDED = keys.mailbox_message("")
 """Keys without a TTL that are removed when there are too many."""

@@ -48,7 +48,7 @@ class Worker:
 
 
 @pytest.fixture
-def worker() -> Worker:
+async def worker() -> Worker:
     return Worker()
 
 

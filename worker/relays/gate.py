@@ -5,6 +5,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 
 KEPT_FOR_CRITICAL = 0.3
 """Share of the connections that other mail leaves free; with a single one nothing is kept."""
@@ -34,6 +35,11 @@ class Gate:
         self._owed = 0.0
         """To others who wait, by critical mails that went before them."""
 
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """Looked up once: on Python 3.11 that is a system call."""
+        return asyncio.get_running_loop()
+
     def leave(self, *, critical: bool) -> None:
         """Whoever has entered leaves, whatever happened inside."""
         self._inside[critical] -= 1
@@ -44,20 +50,20 @@ class Gate:
         if not any(self._waiting.values()) and self._has_room(critical=critical):
             self._inside[critical] += 1
             return
-        turn = asyncio.get_running_loop().create_future()
+        turn = self._loop.create_future()
         self._waiting[critical].append(turn)
         self._let_in()
+        patience = self._loop.call_later(within_s, _turn_away, turn, within_s)
         try:
-            async with asyncio.timeout(within_s):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():  # let in while it was giving up
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:  # let in while it was giving up
                 self._inside[critical] -= 1
             turn.cancel()
             self._let_in()
-            if isinstance(error, TimeoutError):
-                raise Busy("all of its connections are in use", within_s) from error
             raise
+        finally:
+            patience.cancel()
 
     def _let_in(self) -> None:
         while (critical := self._next()) is not None:
@@ -81,3 +87,8 @@ class Gate:
         if sum(self._inside.values()) >= limit:
             return False
         return critical or self._inside[False] < max(1, limit - math.ceil(limit * KEPT_FOR_CRITICAL))
+
+
+def _turn_away(turn: asyncio.Future[None], waited_s: float) -> None:
+    if not turn.done():
+        turn.set_exception(Busy("all of its connections are in use", waited_s))

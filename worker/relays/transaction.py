@@ -74,7 +74,7 @@ class Transaction:
         if (unsuited := self._unsuited()) is not None:
             return Verdicts.alike(unsuited, self.envelope.emails, clean=True)
         self._began = time.monotonic()
-        deadline = asyncio.get_running_loop().time() + self.timeouts.envelope_s
+        deadline = self.wire.time() + self.timeouts.envelope_s
         try:
             go_ahead = await self._envelope(deadline)
         except Lost as broken:
@@ -121,7 +121,7 @@ class Transaction:
         """`echo`: a refusal came before, which those that follow may repeat as a bad sequence. Raises Lost."""
         if not self.offers.pipelining:
             await self._say(command, phase)
-        left_s = deadline - asyncio.get_running_loop().time()
+        left_s = deadline - self.wire.time()
         raw = await self.wire.reply(phase, max(0.0, min(self.timeouts.command_s, left_s)))
         taken = raw.code == GO_AHEAD if phase is Phase.DATA else raw.code // 100 == POSITIVE and not echo
         if not (taken or raw.code // 100 > INTERMEDIATE) or (raw.code == BAD_SEQUENCE and not echo):
@@ -186,7 +186,7 @@ class Transaction:
 
     async def _content(self) -> None:
         """In pieces, each once the one before has drained, until the relay speaks. Raises Lost."""
-        content, deadline = self.envelope.content, asyncio.get_running_loop().time() + self.timeouts.content_s
+        content, deadline = self.envelope.content, self.wire.time() + self.timeouts.content_s
         self.wire.noted.append((time.monotonic(), ">", f"[{len(content):,} octets of content]"))
         at_line_start = True
         for start in range(0, len(content), CHUNK):

@@ -36,6 +36,10 @@ class Wire(asyncio.Protocol):
         self._paused = False
         self._waiter: asyncio.Future[bool] | None = None
 
+    def time(self) -> float:
+        """The loop's clock, by which deadlines are."""
+        return self._loop.time()
+
     def adopt(self, transport: asyncio.Transport) -> None:
         """Become the protocol of an open connection. Draining then means an empty buffer, not a low one."""
         self._transport = transport

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Leases due jobs to a worker, in the order of the queues, and hands over all that it needs to run them.
 --
--- KEYS  quarantine queue, queues in their order, streams that are paused, quarantine holder, claimed (this worker's last
---       claim)
+-- KEYS  quarantine queue, queues in their order, streams that are paused, quarantine holder, workers that live, claimed
+--       (what this worker holds, and the number of its last claim)
 -- ARGV  worker, number of this claim, lease (ms), jobs wanted, this worker's runs that a quarantined job waits for,
 --       "1" where a quarantined job has just had its turn else "0", record version known here, crashes that quarantine,
 --       delay of what is pushed back (ms), what stands before the id in the keys of record, payload, frozen,
@@ -15,12 +15,14 @@
 --
 -- While a job runs its score is the end of its lease, so a dead worker's jobs come due by themselves. A job that comes
 -- due with a run that never ended had its worker die: that is a crash, unless the run was past its journal, where it
--- only waited for the relay. A repeated call (its reply was lost) has the same number, and gets the same jobs. One that
+-- only waited for the relay. What a dead worker held takes its old place again, before what came due since. A repeated
+-- call (its reply was lost) has the same number, and gets the same jobs. One that
 -- the server finds only now that it goes on takes nothing: others must first have time to say that they live.
 -- The keys of jobs are made here from their ids: no cluster.
 
-local quarantine, paused_streams, holder, claimed = KEYS[1], KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
-local FIRST, LAST = 2, #KEYS - 3 -- queues of streams
+local quarantine, paused_streams, holder = KEYS[1], KEYS[#KEYS - 3], KEYS[#KEYS - 2]
+local workers, claimed = KEYS[#KEYS - 1], KEYS[#KEYS]
+local FIRST, LAST = 2, #KEYS - 4 -- queues of streams
 local worker, number, lease, wanted, running = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local streams_first, version, to_quarantine = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local pushed_back = tonumber(ARGV[9])
@@ -30,6 +32,7 @@ local MOST_PASSED_OVER = 1000
 local MOST_OCTETS = 2000000 -- of content in one reply: a slow line must bring it within the client's patience. Beyond it
 -- a queue that is to have something has one job.
 local MOST_REPEATS = 3
+local LOOK_AGAIN = 1000 -- ms
 local NUMBER, REPEATS = ' number', ' repeats' -- no id begins with a space
 
 local time = redis.call('TIME')
@@ -55,30 +58,32 @@ local function hand_over(id, queue, is_dated)
     jobs[#jobs + 1] = {id, queue, text(blob .. id), redis.call('HGETALL', record .. id), content, fixed}
 end
 
-local function hold(id, queue)
-    redis.call('SET', in_progress .. id, run, 'PX', lease)
-    redis.call('ZADD', queue, now + lease + 1, id)
-end
+local function leave_due_part(id, queue) redis.call('ZADD', queue, now + lease + 1, id) end
+
+local last = redis.call('HGET', claimed, NUMBER)
+local is_repeated = last == number
 
 local function take(id, queue, is_record, starts, is_dated)
     if #jobs == 0 then
-        redis.call('DEL', claimed)
+        if is_repeated then redis.call('DEL', claimed) else redis.call('HDEL', claimed, REPEATS) end
         redis.call('HSET', claimed, NUMBER, number, id, queue)
         redis.call('PEXPIRE', claimed, lease * 10)
+        redis.call('ZADD', workers, now + lease + 1, worker)
     else
         redis.call('HSET', claimed, id, queue)
     end
-    hold(id, queue)
+    leave_due_part(id, queue)
     if is_record then redis.call('HSET', record .. id, 'run', run, 'starts', starts + 1) end
     hand_over(id, queue, is_dated)
 end
 
 -- True where the job left the due part of its queue, false where it has to be passed over.
 local function consider(id, queue)
-    if redis.call('EXISTS', in_progress .. id) == 1 then return false end
+    if not redis.call('SET', in_progress .. id, run, 'PX', lease, 'NX') then return false end
     local known = redis.pcall('HMGET', record .. id, 'v', 'run', 'journal', 'crashes', 'starts', 'dated')
     local v, journaled, crashes = count(known[1]), known[3], count(known[4])
     if known.err or v > version or string.find(id, '[^!-~]') then -- such an id is nobody's that we know
+        redis.call('DEL', in_progress .. id)
         redis.call('ZADD', queue, now + pushed_back, id)
         newer[#newer + 1] = id
         return true
@@ -90,6 +95,7 @@ local function consider(id, queue)
         redis.call('HDEL', record .. id, 'run')
     end
     if crashes >= to_quarantine and not journaled and queue ~= quarantine then
+        redis.call('DEL', in_progress .. id)
         redis.call('ZREM', queue, id)
         redis.call('ZADD', quarantine, now, id)
         moved = true
@@ -123,15 +129,15 @@ local function reply(alone, waiting)
 end
 
 -- Lost replies first: what an earlier call with this number took is handed over again, for a while.
-local last = redis.call('HGET', claimed, NUMBER)
 if last and tonumber(number) < tonumber(last) then return reply(0, 0) end -- a call that was overtaken
-if last == number and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS then
+if is_repeated and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS then
     local before, alone = redis.call('HGETALL', claimed), 0
     for i = 1, #before, 2 do
         local id, queue = before[i], before[i + 1]
         local mine = redis.call('HGET', record .. id, 'run') == run or redis.call('GET', in_progress .. id) == run
         if id ~= NUMBER and id ~= REPEATS and mine then
-            hold(id, queue)
+            redis.call('SET', in_progress .. id, run, 'PX', lease)
+            leave_due_part(id, queue)
             hand_over(id, queue, true)
             if queue == quarantine then alone = 1 end
         end
@@ -139,6 +145,27 @@ if last == number and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS
     return reply(alone, 0)
 end
 if wanted == 0 or (latest and now > latest) then return reply(0, 0) end
+
+local function bury(dead)
+    local key, held, left = string.sub(claimed, 1, -1 - #worker) .. dead, {}, false
+    held = redis.call('HGETALL', key)
+    for i = 1, #held, 2 do
+        local id, queue = held[i], held[i + 1]
+        local run_now = id ~= NUMBER and id ~= REPEATS and redis.call('GET', in_progress .. id)
+        if run_now and string.sub(run_now, 1, #dead + 1) == dead .. '/' then
+            left = true -- past its journal, and held for longer
+        else
+            local due = redis.pcall('HMGET', record .. id, 'next_attempt_at', 'due_at')
+            local at = tonumber(due[1] or '') or tonumber(due[2] or '')
+            if at and not run_now then redis.call('ZADD', queue, 'XX', 'LT', at, id) end
+            redis.call('HDEL', key, id)
+        end
+    end
+    if left then redis.call('ZADD', workers, now + LOOK_AGAIN, dead) else redis.call('ZREM', workers, dead) end
+end
+
+local dead = redis.call('ZRANGEBYSCORE', workers, '-inf', now, 'LIMIT', 0, 1)[1]
+if dead and dead ~= worker then bury(dead) end
 
 local function some_stream_is_due()
     for q = FIRST, LAST do

@@ -2,7 +2,7 @@
 -- Records how runs ended, moves the jobs' statuses, and gives each its place: back in its queue, or at rest.
 --
 -- KEYS  quarantine queue, queues of the streams; then for each run: record, payload, frozen, attempts, in-progress, blob, queue it was claimed
---       from, queue of its stream
+--       from, queue of its stream, claimed (what its worker holds)
 -- ARGV  number of queues, attempts kept, channel of what has moved, what stands before the status in the key of an index and before the
 --       hash in that of a recipient's, how long the latter is kept (ms); then for each run: job id, run, new status,
 --       statuses it may be reached from ("a,b,"), "1" if it counts though the lease was lost else "0", number of
@@ -34,7 +34,7 @@ end
 
 local function finish(k)
     local record, payload, frozen, attempts = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
-    local in_progress, blob, claimed_from, queue = KEYS[k + 4], KEYS[k + 5], KEYS[k + 6], KEYS[k + 7]
+    local in_progress, blob, claimed_from, queue, claimed = unpack(KEYS, k + 4, k + 8)
     local id, run, status, from, counts = arg(), arg(), arg(), arg(), arg()
     local made, hashes = {}, {}
     for i = 1, tonumber(arg()) do made[i] = arg() end
@@ -62,27 +62,32 @@ local function finish(k)
     redis.call('HDEL', record, 'run', 'journal', 'crashes', 'blamed', unpack(gone))
     keep_in_index(id, now[1], status, now[5], hashes)
     moved[#moved + 1] = id
-    redis.call('DEL', in_progress)
     redis.call('ZREM', claimed_from, id)
-    for q = 1, now[2] == run and 1 or queues do redis.call('ZREM', KEYS[q], id) end -- where it was put since
+    redis.call('HDEL', claimed, id)
+    for q = 1, now[2] == run and 0 or queues do redis.call('ZREM', KEYS[q], id) end -- where it was put since
     if #made > 0 then
         local kept = redis.call('RPUSH', attempts, unpack(made))
         if kept > attempts_kept then redis.call('LTRIM', attempts, -attempts_kept, -1) end
     end
     if again ~= '' then
+        redis.call('DEL', in_progress)
         redis.call('ZADD', queue, again, id)
         return {'finished'}
     end
     if queue ~= claimed_from then redis.call('ZREM', queue, id) end
-    redis.call('DEL', blob)
+    if status == 'sent' then
+        redis.call('DEL', in_progress, blob, frozen)
+    else
+        redis.call('DEL', in_progress, blob)
+        redis.call('PEXPIRE', frozen, payload_ms)
+    end
     redis.call('PEXPIRE', record, record_ms)
     redis.call('PEXPIRE', attempts, record_ms)
     redis.call('PEXPIRE', payload, payload_ms)
-    if status == 'sent' then redis.call('DEL', frozen) else redis.call('PEXPIRE', frozen, payload_ms) end
     return {'finished'}
 end
 
 local verdicts = {}
-for n = 1, (#KEYS - queues) / 8 do verdicts[n] = finish(queues + 8 * n - 7) end
+for n = 1, (#KEYS - queues) / 9 do verdicts[n] = finish(queues + 9 * n - 8) end
 if #moved > 0 then redis.call('PUBLISH', channel, table.concat(moved, ' ')) end
 return verdicts

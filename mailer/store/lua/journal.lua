@@ -15,7 +15,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lease, open = tonumber(ARGV[1]), ARGV[2]
 
 local function verdict(record, in_progress, frozen, queue, id, run, mark, recipients, date, fetched)
-    local known = redis.call('HMGET', record, 'status', 'run', 'expires_at', 'journal')
+    local known = redis.call('HMGET', record, 'status', 'run', 'expires_at', 'journal', 'recipients_from')
     local status, expires_at = known[1], tonumber(known[3] or '')
     if not status or known[2] ~= run then return 'lost' end
     if known[4] == mark then return 'go' end
@@ -24,9 +24,7 @@ local function verdict(record, in_progress, frozen, queue, id, run, mark, recipi
     redis.call('SET', in_progress, run, 'PX', lease)
     redis.call('ZADD', queue, 'XX', now + lease + 1, id)
     redis.call('HSET', record, 'journal', mark, 'recipients', recipients, 'dated', date)
-    if redis.call('HDEL', record, 'recipients_from') == 1 then
-        redis.call('HSET', record, 'recipients_from', 'journal') -- from now on nobody asks the source who they are
-    end
+    if known[5] then redis.call('HSET', record, 'recipients_from', 'journal') end -- nobody asks the source any more
     if fetched ~= '' then redis.call('SET', frozen, fetched) end
     return 'go'
 end

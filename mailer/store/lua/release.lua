@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Gives jobs back without an end: to the queue after a delay, or, for an entry that means nothing any more, to nobody.
 --
--- KEYS  for each job: record, in-progress, blob, queue it was claimed from
+-- KEYS  for each job: record, in-progress, blob, queue it was claimed from, claimed (what its worker holds)
 -- ARGV  wake channel; then for each job: id, run, delay (ms) or "drop", "1" if no final dot was written, or the mail
 --       was refused after it, else "0", what it waits for or ""
 -- Returns the number of jobs that were this worker's to give back.
@@ -11,14 +11,15 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local given = 0
-for n = 1, #KEYS / 4 do
-    local record, in_progress, blob, queue = KEYS[4 * n - 3], KEYS[4 * n - 2], KEYS[4 * n - 1], KEYS[4 * n]
+for n = 1, #KEYS / 5 do
+    local record, in_progress, blob, queue, claimed = unpack(KEYS, 5 * n - 4, 5 * n)
     local id, run, delay, unsent, detail = unpack(ARGV, 5 * n - 3, 5 * n + 1)
     local known = redis.call('HMGET', record, 'run', 'blamed', 'crashes')
     if known[2] == run then
         redis.call('HSET', record, 'crashes', math.max(0, tonumber(known[3] or 0) - 1))
         redis.call('HDEL', record, 'blamed')
     end
+    redis.call('HDEL', claimed, id)
     if known[1] == run or redis.call('GET', in_progress) == run then
         given = given + 1
         redis.call('DEL', in_progress)
