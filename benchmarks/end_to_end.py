@@ -5,6 +5,7 @@ SCAN), those of the watch and of signs of life too. A few of the reconciler's ea
 be told from those that scripts make.
 """
 
+import asyncio
 from typing import Any
 
 from benchmarks.accepting import CALLERS, WARM_PART, singles
@@ -39,8 +40,12 @@ async def posted_and_sent(place: Stage, relay: Relay, mails: int) -> Figures:
         await relay.until(warm)
         await emptied(place.redis)
         trips, before = await round_trips(place.redis), spent()
-        posted = await singles(url, mails, CALLERS, first=warm + 1)
-        await relay.until(warm + mails)
+        counting = asyncio.create_task(relay.until(warm + mails))
+        try:
+            posted = await singles(url, mails, CALLERS, first=warm + 1)
+            await counting
+        finally:
+            counting.cancel()
         elapsed, after = relay.arrivals[-1] - posted.began_s, spent()
         await relay.settle(warm + mails)
         await emptied(place.redis)

@@ -16,6 +16,7 @@ from tests.support.processes import free_port
 
 _COUNT = re.compile(rb"mesg=(\d+)\r")
 LOOK_EVERY_S = 0.01
+EMPTY_EVERY_S = 0.1
 STALLED_S = 60.0
 
 
@@ -99,12 +100,24 @@ async def _counted(port: int, command: Sequence[str], env: Mapping[str, str]) ->
     os.close(there)
     try:
         await _listening(port, child)
-        yield Relay(port, child.pid, here)
+        relay = Relay(port, child.pid, here)
+        emptying = asyncio.create_task(_emptied(relay))
+        try:
+            yield relay
+        finally:
+            emptying.cancel()
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
         os.close(here)
+
+
+async def _emptied(relay: Relay) -> None:
+    """Whoever waits for something else: a sink whose pipe is full takes no mail."""
+    while True:
+        relay.look()
+        await asyncio.sleep(EMPTY_EVERY_S)
 
 
 async def _listening(port: int, child: asyncio.subprocess.Process) -> None:

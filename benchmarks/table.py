@@ -39,6 +39,7 @@ _HEADINGS = {
     "rest_mb": "at rest, MB",
     "load_mb": "under load, MB",
     "queued": "jobs queued",
+    "rewrites": "rewrites of its file by the server",
     "claim_ms": "a claim, ms of the server",
 }
 
