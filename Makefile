@@ -39,11 +39,8 @@ chaos: $(VENV)/.tested ## kill everything under load, two relays too, account fo
 peers: ## fetch the mail parser (npm) and mail servers (apt-get) of others that tests use; installs nothing
 	sh tests/peers/fetch.sh
 
-bench: $(VENV)/.tested ## measure accepting, latency, calls to the queue server, and the SMTP transaction
-	$(BIN)/python -m benchmarks.accept
-	$(BIN)/python -m benchmarks.queue
-	$(BIN)/python -m benchmarks.transaction
-	$(BIN)/python -m benchmarks.transaction --plain-asyncio
+bench: $(VENV)/.tested ## measure everything beside other tools, after `make peers` (ARGS="--quick", "--only drain", "--help")
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(VENV)/.installed ## write the generated pages anew (docs/settings.md, docs/faults.md)
 	$(BIN)/python -m docs.generate

@@ -1,48 +1,127 @@
-"""How fast a full queue is drained, and what CPU that takes by process."""
+"""How fast a full queue is drained, and what CPU that takes by process: Postroom and its peers in turn."""
 
+import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
 
 from benchmarks.figures import cpu_s, with_children
-from benchmarks.relay import Relay, counting_relay
+from benchmarks.peers import PEERS
+from benchmarks.peers.peer import Arena, Peer
+from benchmarks.peers.processes import PeerFailed
+from benchmarks.plan import POSTROOM, Plan
+from benchmarks.relay import Relay, RelayMaker, counting_relay
+from benchmarks.section import LeftOut, Run, Runs, Section, Stopped
 from benchmarks.stage import fill, stage, workers
 
 WARM_PART = 0.1
 """Of the mails, which come before the clock runs: a process that has just started compiles and connects."""
+PROCESSES = (1, 2)
+OURS, OURS_TWICE = (f"{POSTROOM}, {processes}" for processes in ("1 process", "2 processes"))
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """`ms_each`: CPU per mail, which are seconds per 1,000 mails."""
+    """`..._cpu_ms`: per mail."""
 
     mails_per_s: float
-    worker_ms: float
-    queue_server_ms: float
-    relay_ms: float
+    worker_cpu_ms: float
+    queue_server_cpu_ms: float
+    relay_cpu_ms: float
 
 
-async def watched(relay: Relay, mails: int, worker_pids: Callable[[], list[int]], server_pid: int) -> Drain:
-    """From WARM_PART of the mails on until the last one has come. Raises RuntimeError where more or fewer come."""
+async def timed(relay: Relay, mails: int, worker_pids: Callable[[], list[int]], server_pid: int) -> Drain:
+    """From WARM_PART of the mails on until so many have come."""
     warm = max(1, int(mails * WARM_PART))
-    await relay.until(warm)
+    begun_with = relay.look()
+    await relay.until(begun_with + warm)
 
     def spent() -> list[float]:
         return [cpu_s(worker_pids()), cpu_s([server_pid]), cpu_s([relay.pid])]
 
     first, began, before = relay.counted, time.perf_counter(), spent()
-    await relay.until(mails)
-    elapsed, after = time.perf_counter() - began, spent()
-    each = [(now - then) * 1000 / (mails - first) for now, then in zip(after, before, strict=True)]
+    if first >= begun_with + mails:
+        raise Stopped(f"All of {mails} mails came at once, before the clock ran: more of them have to be queued")
+    await relay.until(begun_with + mails)
+    elapsed, after, counted = time.perf_counter() - began, spent(), relay.counted - first
+    return Drain(counted / elapsed, *((now - then) * 1000 / counted for now, then in zip(after, before, strict=True)))
+
+
+async def watched(relay: Relay, mails: int, worker_pids: Callable[[], list[int]], server_pid: int) -> Drain:
+    """All mails of a queue. Raises Stopped where more or fewer come."""
+    drain = await timed(relay, mails, worker_pids, server_pid)
     await relay.settle(mails)
-    return Drain((mails - first) / elapsed, *each)
+    return drain
 
 
-async def postroom(mails: int, processes: int) -> Drain:
-    async with stage() as place, counting_relay() as relay:
+async def postroom(mails: int, processes: int, make_relay: RelayMaker = counting_relay) -> Drain:
+    async with stage() as place, make_relay() as relay:
         env = place.environment(relay.url)
         await fill(env, mails)
         async with workers(env, processes) as pids:
-            return await watched(
-                relay, mails, lambda: [one for pid in pids for one in with_children(pid)], place.server.pid
-            )
+            return await watched(relay, mails, family_of(pids), place.server.pid)
+
+
+async def of_peer(peer: Peer, mails: int, processes: int, make_relay: RelayMaker = counting_relay) -> Drain:
+    """Raises PeerFailed where a process of the peer ends by itself."""
+    async with stage() as place, make_relay() as relay:
+        arena = Arena(place.redis_url, relay.port, place.folder, mails, processes)
+        await peer.fill(arena)
+        async with peer.drain(arena) as pids:
+            try:
+                return await watched(relay, mails, pids, place.server.pid)
+            except Stopped:
+                pids()  # says so where a worker has died
+                raise
+
+
+def family_of(pids: list[int]) -> Callable[[], list[int]]:
+    return lambda: [one for pid in pids for one in with_children(pid)]
+
+
+def unfit(peer: Peer) -> str | None:
+    """Why a peer is left out; else it is installed."""
+    if (reason := peer.lacks()) is not None:
+        return reason
+    try:
+        peer.install()
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"it could not be installed: {error}"
+    return None
+
+
+def name_of(tool: str, processes: int) -> str:
+    return f"{tool}, {processes} process{'es' if processes > 1 else ''}"
+
+
+async def _runs(plan: Plan) -> Runs:
+    fit: list[Peer] = []
+    for peer in PEERS:
+        if (reason := unfit(peer)) is None:
+            fit.append(peer)
+        else:
+            yield LeftOut(peer.name, reason)
+    for _ in range(plan.rounds):
+        async with aclosing(_round(plan, fit)) as runs:
+            async for run in runs:
+                yield run
+
+
+async def _round(plan: Plan, fit: list[Peer]) -> Runs:
+    """A peer that fails is out of this round and all others."""
+    for processes in PROCESSES:
+        drain = await postroom(plan.drained(POSTROOM), processes)
+        yield Run(name_of(POSTROOM, processes), asdict(drain))
+    for peer in tuple(fit):
+        for processes in PROCESSES if peer.scales else (0,):
+            try:
+                drain = await of_peer(peer, plan.drained(peer.name), processes)
+            except PeerFailed as failure:
+                fit.remove(peer)
+                yield LeftOut(peer.name, str(failure))
+                break
+            yield Run(name_of(peer.name, processes) if peer.scales else peer.name, asdict(drain))
+
+
+DRAINING = Section("drain", "A full queue drained, by 1 and by 2 worker processes", _runs)

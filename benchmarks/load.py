@@ -1,6 +1,6 @@
 """A client that costs little, in a process of its own: it POSTs bodies on connections that stay, one at a time on each.
 
-`python -m benchmarks.load` reads an Order and the bodies from its standard input, and prints Figures. It knows as much
+`python -m benchmarks.load` reads an Order and the bodies from its standard input, and prints Posted. It knows as much
 of HTTP/1.1 as uvicorn's answers need: a Content-Length, no chunks.
 """
 
@@ -16,6 +16,8 @@ from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
+
+from benchmarks.section import Stopped
 
 ACCEPTED = b"HTTP/1.1 202 "
 NONE_REJECTED = b'"rejected":0'
@@ -37,18 +39,20 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """Of requests: milliseconds. `client_cpu_s`: of the client's process, while it posted."""
+class Posted:
+    """Of requests: milliseconds. `began_s`: by time.perf_counter, which is one clock for all processes of a machine
+    (Linux). `client_cpu_s`: of the client's process, while it posted."""
 
     requests: int
+    began_s: float
     elapsed_s: float
     p50_ms: float
     p99_ms: float
     client_cpu_s: float
 
 
-async def post_all(api_url: str, path: str, bodies: Sequence[bytes], callers: int) -> Figures:
-    """All bodies, by so many callers. Raises RuntimeError with the first answer that was not a 202."""
+async def post_all(api_url: str, path: str, bodies: Sequence[bytes], callers: int) -> Posted:
+    """All bodies, by so many callers. Raises Stopped with the first answer that was not a 202."""
     url = urlsplit(api_url)
     order = Order(
         host=url.hostname or "",
@@ -64,8 +68,8 @@ async def post_all(api_url: str, path: str, bodies: Sequence[bytes], callers: in
     said, _ = await client.communicate(b"".join([json.dumps(asdict(order)).encode(), b"\n", *bodies]))
     told = json.loads(said or b'{"error": "the client ended without a word"}')
     if "error" in told:
-        raise RuntimeError(told["error"])
-    return Figures(**told)
+        raise Stopped(told["error"])
+    return Posted(**told)
 
 
 class _Caller(asyncio.Protocol):
@@ -110,10 +114,10 @@ class _Caller(asyncio.Protocol):
 
     def _fail(self, answer: str) -> None:
         if not self.done.done():
-            self.done.set_exception(RuntimeError(f"not accepted: {answer[:SHOWN]}"))
+            self.done.set_exception(Stopped(f"not accepted: {answer[:SHOWN]}"))
 
 
-async def _run(order: Order, bodies: Sequence[bytes]) -> Figures:
+async def _run(order: Order, bodies: Sequence[bytes]) -> Posted:
     loop = asyncio.get_running_loop()
     head = f"POST {order.path} HTTP/1.1\r\nHost: {order.host}\r\nContent-Type: application/json\r\nContent-Length: "
     requests = iter([head.encode() + str(len(body)).encode() + b"\r\n\r\n" + body for body in bodies])
@@ -127,7 +131,8 @@ async def _run(order: Order, bodies: Sequence[bytes]) -> Figures:
         await asyncio.gather(*(caller.done for caller in callers))
     elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu
     cuts = statistics.quantiles(latencies, n=100, method="inclusive")
-    return Figures(len(bodies), round(elapsed, 3), round(cuts[49] * 1000, 2), round(cuts[98] * 1000, 2), round(cpu, 3))
+    p50, p99 = (round(cuts[at] * 1000, 2) for at in (49, 98))
+    return Posted(len(bodies), began, round(elapsed, 3), p50, p99, round(cpu, 3))
 
 
 def _caller_of(requests: Iterator[bytes], latencies: list[float], order: Order) -> Callable[[], _Caller]:
@@ -139,7 +144,7 @@ def _main() -> None:
     bodies = [sys.stdin.buffer.read(size) for size in order.sizes]
     try:
         told: dict[str, object] = asdict(uvloop.run(_run(order, bodies)))
-    except (RuntimeError, OSError) as error:  # TimeoutError is one
+    except (Stopped, OSError) as error:  # TimeoutError is one
         told = {"error": str(error) or f"not answered within {PATIENCE_S} s"}
     print(json.dumps(told))
 

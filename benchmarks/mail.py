@@ -24,7 +24,7 @@ def recipient(number: int) -> str:
 
 def variables(number: int) -> dict[str, Any]:
     """What the template of mail `number` is rendered with."""
-    items = [
+    items: list[dict[str, Any]] = [
         {
             "name": name,
             "sku": f"SKU-{number % 1000:04}-{place}",

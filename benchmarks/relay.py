@@ -1,18 +1,22 @@
-"""The relay of all measurements: Postfix's smtp-sink, which takes every mail at once and counts what came."""
+"""The relay of all measurements: Postfix's smtp-sink, which takes every mail at once and counts what came; and in its
+place, where a relay has to be slow, one of our own that counts alike."""
 
 import asyncio
 import os
 import re
+import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
+from benchmarks.section import Stopped
 from tests.peers.smtp_sink import sink_command, sink_environment
 from tests.support.processes import free_port
 
 _COUNT = re.compile(rb"mesg=(\d+)\r")
 LOOK_EVERY_S = 0.01
+EMPTY_EVERY_S = 0.1
 STALLED_S = 60.0
 
 
@@ -47,20 +51,20 @@ class Relay:
         return self.counted
 
     async def until(self, mails: int) -> None:
-        """Until so many have come since it began. Raises RuntimeError where for STALLED_S none came, or more did."""
+        """Until so many have come since it began. Raises Stopped where for STALLED_S none came, or more did."""
         seen, since = self.look(), time.monotonic()
         while seen < mails:
             await asyncio.sleep(LOOK_EVERY_S)
             if self.look() > seen:
                 seen, since = self.counted, time.monotonic()
             elif time.monotonic() - since > STALLED_S:
-                raise RuntimeError(f"The sink counted {seen} mails of {mails}, and then none for {STALLED_S:g} s")
+                raise Stopped(f"The sink counted {seen} mails of {mails}, and then none for {STALLED_S:g} s")
 
     async def settle(self, mails: int) -> None:
-        """Raises RuntimeError where it counts another number than was sent, a moment later."""
+        """Raises Stopped where it counts another number than was sent, a moment later."""
         await asyncio.sleep(0.3)
         if self.look() != mails:
-            raise RuntimeError(f"The sink counted {self.counted} mails, and {mails} were sent")
+            raise Stopped(f"The sink counted {self.counted} mails, and {mails} were sent")
 
     @asynccontextmanager
     async def exactly(self) -> AsyncIterator[None]:
@@ -73,21 +77,47 @@ class Relay:
             loop.remove_reader(self._pipe)
 
 
-@asynccontextmanager
-async def counting_relay() -> AsyncIterator[Relay]:
+RelayMaker = Callable[[], AbstractAsyncContextManager[Relay]]
+
+
+def counting_relay(*options: str) -> AbstractAsyncContextManager[Relay]:
+    """smtp-sink; `options` as in smtp-sink(1)."""
     port = free_port()
+    return _counted(port, sink_command(port, *options), sink_environment())
+
+
+def slow_relay(delay_ms: int) -> AbstractAsyncContextManager[Relay]:
+    """Each mail's final 250 comes so much later, whatever else is under way."""
+    port = free_port()
+    return _counted(port, (sys.executable, "-m", "benchmarks.sink", str(port), str(delay_ms)), os.environ)
+
+
+@asynccontextmanager
+async def _counted(port: int, command: Sequence[str], env: Mapping[str, str]) -> AsyncIterator[Relay]:
     here, there = os.pipe()
     os.set_blocking(here, False)
-    child = await asyncio.create_subprocess_exec(*sink_command(port), env=sink_environment(), stdout=there)
+    child = await asyncio.create_subprocess_exec(*command, env=dict(env), stdout=there)
     os.close(there)
     try:
         await _listening(port, child)
-        yield Relay(port, child.pid, here)
+        relay = Relay(port, child.pid, here)
+        emptying = asyncio.create_task(_emptied(relay))
+        try:
+            yield relay
+        finally:
+            emptying.cancel()
     finally:
         if child.returncode is None:
             child.kill()
             await child.wait()
         os.close(here)
+
+
+async def _emptied(relay: Relay) -> None:
+    """Whoever waits for something else: a sink whose pipe is full takes no mail."""
+    while True:
+        relay.look()
+        await asyncio.sleep(EMPTY_EVERY_S)
 
 
 async def _listening(port: int, child: asyncio.subprocess.Process) -> None:
@@ -100,4 +130,4 @@ async def _listening(port: int, child: asyncio.subprocess.Process) -> None:
             continue
         writer.close()
         return
-    raise RuntimeError(f"smtp-sink does not listen on port {port} (exit code {child.returncode})")
+    raise Stopped(f"The sink does not listen on port {port} (exit code {child.returncode})")

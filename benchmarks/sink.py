@@ -1,44 +1,47 @@
-"""An SMTP server that takes every mail at once and notes when: the Message-ID, and the moment of its 250."""
+"""A relay that takes its time: `python -m benchmarks.sink PORT DELAY_MS`. Each mail's final 250 comes so much later.
+
+It prints how many mails have come to their final dot, as smtp-sink does. Any number of sessions wait side by side.
+"""
 
 import asyncio
-import re
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import sys
 
-_MESSAGE_ID = re.compile(rb"^Message-ID: <([^>@]+)", re.MULTILINE | re.IGNORECASE)
+import uvloop
+
 _END = b"\r\n.\r\n"
+_REPLIES = {b"DATA": b"354 go on", b"EHLO": b"250-sink.test\r\n250 PIPELINING", b"QUIT": b"221 bye"}
 
 
-@dataclass
-class Sink:
-    """`taken`: job id (the Message-ID's left side) to the moment of the answer, by time.perf_counter."""
+class _Sessions:
+    """`mails`: that came to their final dot, in all sessions."""
 
-    taken: dict[str, float] = field(default_factory=dict)
-    copies: int = 0
-    port: int = 0
-    pipelining: bool = True
+    def __init__(self, delay_s: float) -> None:
+        self.delay_s = delay_s
+        self.mails = 0
 
-    @property
-    def url(self) -> str:
-        return f"smtp://127.0.0.1:{self.port}?tls=none"
+    def count(self) -> None:
+        self.mails += 1
+        sys.stdout.write(f"mesg={self.mails}\r")
+        sys.stdout.flush()
 
 
 class _Session(asyncio.Protocol):
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self, sessions: _Sessions) -> None:
+        self._sessions = sessions
         self._buffer = bytearray()
         self._in_content = False
+        self._is_waiting = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(b"220 sink.test ESMTP\r\n")
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's is none by its class
+        self._transport.write(b"220 sink.test ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while self._take_content() if self._in_content else self._take_command():
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while not self._is_waiting and (self._take_content() if self._in_content else self._take_command()):
             pass
 
     def _take_command(self) -> bool:
@@ -48,9 +51,7 @@ class _Session(asyncio.Protocol):
         self._buffer = bytearray(rest)
         verb = line[:4].upper()
         self._in_content = verb == b"DATA"
-        greeting = b"250-sink.test\r\n250 PIPELINING" if self._sink.pipelining else b"250 sink.test"
-        reply = {b"DATA": b"354 go on", b"EHLO": greeting, b"QUIT": b"221 bye"}.get(verb, b"250 ok")
-        self._transport.write(reply + b"\r\n")
+        self._transport.write(_REPLIES.get(verb, b"250 ok") + b"\r\n")
         if verb == b"QUIT":
             self._transport.close()
         return True
@@ -59,23 +60,23 @@ class _Session(asyncio.Protocol):
         end = self._buffer.find(_END)
         if end < 0:
             return False
-        found = _MESSAGE_ID.search(bytes(self._buffer[:end]))
         del self._buffer[: end + len(_END)]
-        self._in_content = False
+        self._in_content, self._is_waiting = False, True
+        self._sessions.count()
+        asyncio.get_running_loop().call_later(self._sessions.delay_s, self._answer)
+        return False
+
+    def _answer(self) -> None:
+        self._is_waiting = False
         self._transport.write(b"250 queued\r\n")
-        self._sink.copies += 1
-        if found:
-            self._sink.taken[found[1].decode()] = time.perf_counter()
-        return True
+        self._go_on()
 
 
-@asynccontextmanager
-async def sink_server(*, pipelining: bool = True) -> AsyncIterator[Sink]:
-    sink = Sink(pipelining=pipelining)
-    server = await asyncio.get_running_loop().create_server(lambda: _Session(sink), "127.0.0.1", 0)
-    sink.port = server.sockets[0].getsockname()[1]
-    try:
-        yield sink
-    finally:
-        server.close()
-        await server.wait_closed()
+async def _serve(port: int, delay_ms: int) -> None:
+    sessions = _Sessions(delay_ms / 1000)
+    server = await asyncio.get_running_loop().create_server(lambda: _Session(sessions), "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(int(sys.argv[1]), int(sys.argv[2])))

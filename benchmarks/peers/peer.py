@@ -27,6 +27,11 @@ class Peer(Protocol):
         """For the table."""
         ...
 
+    @property
+    def scales(self) -> bool:
+        """Whether it starts as many worker processes as the arena says; else it decides by itself."""
+        ...
+
     def lacks(self) -> str | None:
         """What this machine lacks for it, and the fix, in one line."""
         ...

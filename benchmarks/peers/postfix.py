@@ -25,9 +25,10 @@ _FILLER = "benchmarks.peers.programs.postfix_fill"
 
 @dataclass(frozen=True, slots=True)
 class Postfix:
-    """`processes` of the arena is ignored: Postfix starts as many as its own limits allow."""
+    """It starts as many processes as its own limits allow."""
 
     name: str = "Postfix as a queue"
+    scales: bool = False
 
     def lacks(self) -> str | None:
         return lacking(PACKAGE) or lacking_root()

@@ -17,6 +17,7 @@ class Queued:
     home: OurPython | PeersPython | Node
     filler: tuple[str, ...]
     workers: Callable[[int], Sequence[tuple[str, ...]]]
+    scales: bool = True
 
     def lacks(self) -> str | None:
         return self.home.lacks()

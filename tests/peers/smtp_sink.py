@@ -62,7 +62,7 @@ class Sink:
 
 def lacking_sink() -> str | None:
     """Why there is none here, and the fix."""
-    return None if _program() else "smtp-sink is not here: run `make peers` (it needs apt-get), or install postfix"
+    return None if sink_program() else "smtp-sink is not here: run `make peers` (it needs apt-get), or install postfix"
 
 
 @asynccontextmanager
@@ -91,13 +91,13 @@ async def smtp_sink(*options: str, port: int | None = None, keeps: bool = True) 
 
 def sink_command(port: int, *options: str) -> list[str]:
     """One that counts, on stdout."""
-    program = _program()
+    program = sink_program()
     assert program is not None, lacking_sink()
     user = ("-u", "root") if os.geteuid() == 0 else ()
     return [str(program), *options, "-c", *user, f"127.0.0.1:{port}", str(BACKLOG)]
 
 
-def _program() -> Path | None:
+def sink_program() -> Path | None:
     unpacked = UNPACKED / "postfix" / "usr" / "sbin" / "smtp-sink"
     installed = shutil.which("smtp-sink", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     return unpacked if unpacked.exists() else Path(installed) if installed else None

@@ -13,13 +13,14 @@ import pytest
 
 from benchmarks.mail import recipient
 from benchmarks.peers import PEERS
-from benchmarks.peers.__main__ import measure, queue_server
+from benchmarks.peers.__main__ import measure
 from benchmarks.peers.environments import BULLMQ, Node, environment
 from benchmarks.peers.peer import Arena, Peer
 from benchmarks.peers.processes import PeerFailed, at_work
 from benchmarks.peers.programs.own_bytes import finished
 from benchmarks.peers.programs.plain_mail import message, rendered
 from benchmarks.peers.queued import Queued
+from benchmarks.stage import stage
 from tests.peers.smtp_sink import lacking_sink, smtp_sink
 from tests.support.processes import is_gone
 from tests.support.waiting import until
@@ -37,13 +38,11 @@ def lacking(peer: Peer) -> str | None:
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-async def test_a_peer_waits_until_it_drains_sends_every_mail_once_and_has_ended_then(peer: Peer, tmp_path: Path):
+async def test_a_peer_waits_until_it_drains_sends_every_mail_once_and_has_ended_then(peer: Peer):
     if (reason := lacking(peer)) is not None:
         pytest.skip(reason)
-    for name in ("server", "arena"):
-        (tmp_path / name).mkdir()
-    async with queue_server(tmp_path / "server") as redis_url, smtp_sink() as sink:
-        arena = Arena(redis_url, sink.port, tmp_path / "arena", MAILS, processes=2)
+    async with stage() as place, smtp_sink() as sink:
+        arena = Arena(place.redis_url, sink.port, place.folder, MAILS, processes=2)
         await peer.fill(arena)
         assert sink.counts().mails == 0
         async with peer.drain(arena) as pids:
