@@ -262,8 +262,9 @@ def _text_part(subtype: str, text: str) -> _Part:
 
 def _with_crlf(octets: bytes) -> bytes:
     """Each of CRLF, CR and LF is a line's end; so is the end of the text."""
-    if octets.count(b"\n") or octets.count(b"\r"):
-        octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    if b"\r" in octets:
+        octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    octets = octets.replace(b"\n", b"\r\n")
     return octets if octets.endswith(b"\r\n") else octets + b"\r\n"
 
 

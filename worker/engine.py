@@ -37,7 +37,7 @@ POLL_S = 1.0
 """The net below wake and timer: how long a job may wait that nobody spoke of."""
 FULL_S = 0.2
 """How often a worker without a free slot looks whether runs that are in the way have passed their journals."""
-GATHER_S = 0.01
+GATHER_S = 0.005
 """Least time between two claims: the next takes all that became due, or free, meanwhile."""
 BARRED_S = 1.0
 BARRED_JOBS = 10
