@@ -40,6 +40,13 @@ def configure(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    _hand_over_to(handler, level)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(process=process)
+
+
+def _hand_over_to(handler: logging.Handler, level: str) -> None:
+    """All that the standard library's loggers say, ours included; what others say only where it is a warning."""
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -52,5 +59,3 @@ def configure(
     access.propagate = False
     for name in ("uvicorn.error", "httpx", "httpcore", "arq", "mail.log", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(process=process)
