@@ -37,6 +37,9 @@ JOURNAL_PAUSE_S = 0.003
 FINISH_PAUSE_S = 0.01
 """Between two calls of a worker that is busy. A relay waits for the journal, nobody for the finish."""
 NO_QUOTA = Quota()
+_OPEN = "".join(f"{status}," for status in sorted(OPEN))
+_REACHED_FROM = {end: "".join(f"{status}," for status, to in MOVES.items() if end in to) for end in Status}
+"""As the scripts read lists of statuses: "a,b,"."""
 _PREFIXES = (keys.JOB, keys.PAYLOAD, keys.FROZEN, keys.ARQ_IN_PROGRESS, keys.ARQ_JOB)
 
 
@@ -156,7 +159,7 @@ class LeaseStore:
 
     async def _journal_all(self, entries: Sequence[JournalEntry]) -> list[JournalVerdict]:
         names: list[str] = []
-        args: list[str | bytes | int] = [self._journaled_ms, "".join(f"{status}," for status in sorted(OPEN))]
+        args: list[str | bytes | int] = [self._journaled_ms, _OPEN]
         for entry in entries:
             job_id = entry.held.job_id
             names += [keys.job(job_id), keys.arq_in_progress(job_id), keys.frozen(job_id), entry.held.queue]
@@ -210,7 +213,7 @@ class LeaseStore:
             item.held.job_id,
             item.held.run,
             ending.status,
-            "".join(f"{status}," for status, to in MOVES.items() if ending.status in to),
+            _REACHED_FROM[ending.status],
             # A sent mail leaves the queue even when the lease was lost.
             "1" if ending.status is Status.SENT and not ending.assumed else "0",
             *_counted([records.encode_attempt(attempt) for attempt in ending.attempts]),
