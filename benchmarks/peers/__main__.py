@@ -1,4 +1,5 @@
-"""`python -m benchmarks.peers NAME [--mails 2000] [--processes 1]`: one peer, filled and drained once.
+"""`python -m benchmarks.peers NAME [--mails 2000] [--processes 1]`: one peer, filled and drained once. `--install`: all
+of them installed, and nothing measured.
 
 Counted as in all of `benchmarks`: not before some mails have come, so that no interpreter's start is in it.
 """
@@ -23,12 +24,25 @@ async def measure(peer: Peer, mails: int, processes: int) -> None:
     )
 
 
+def install_all() -> None:
+    """What this machine lacks for one is said, and leaves it out."""
+    for peer in PEERS:
+        if (reason := peer.lacks()) is not None:
+            print(f"{peer.name}: left out: {reason}")
+        else:
+            peer.install()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers")
-    parser.add_argument("name", help="; ".join(peer.name for peer in PEERS))
+    parser.add_argument("name", nargs="?", default="", help="; ".join(peer.name for peer in PEERS))
+    parser.add_argument("--install", action="store_true", help="install all of them, and measure nothing")
     parser.add_argument("--mails", type=int, default=2000)
     parser.add_argument("--processes", type=int, choices=(1, 2), default=1)
     options = parser.parse_args()
+    if options.install:
+        install_all()
+        return
     peer = next((peer for peer in PEERS if peer.name.casefold() == options.name.casefold()), None)
     if peer is None:
         parser.error(f"there is no peer {options.name!r}; there are: {', '.join(peer.name for peer in PEERS)}")
