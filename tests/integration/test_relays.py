@@ -456,3 +456,16 @@ class TestApi:
         async with served(away, auth="off") as api:
             assert_problem(await api.get("/relays"), 503, "queue_unavailable")
             assert_problem(await api.post("/relays/acme/pause"), 503, "queue_unavailable")
+
+
+async def test_a_fault_at_one_relay_while_the_mails_of_another_are_told_harms_nobody(relays: RelayStore) -> None:
+    board = Board(relays, (ACME, OTHER), "anna")
+    for name in (ACME.name, OTHER.name):
+        await board.faulted(name, Effect.COUNT, Pace.KEEP, NO_LINE)
+        board.succeeded(name)
+    telling = asyncio.create_task(board._turn())
+    await asyncio.sleep(0)  # the first relay's are on their way
+    await board.faulted(OTHER.name, Effect.COUNT, Pace.KEEP, NO_LINE)
+    await telling
+    states, _ = await relays.states([ACME.name, OTHER.name])
+    assert (states[ACME.name].failures, states[OTHER.name].failures) == (0, 1)

@@ -217,8 +217,9 @@ class Board(Alerting):
 
     async def _tell_mails(self) -> None:
         for name in list(self._mails):
-            mails = self._mails.pop(name)
-            known = self._state(name)
+            mails, known = self._mails.pop(name, 0), self._state(name)
+            if not mails:  # a fault that came while another relay's were told has told them
+                continue
             if self._after_mails(name, mails, known, self._now()) == known:
                 continue
             try:
