@@ -1,7 +1,7 @@
 """Request bodies: raw bytes through one strict JSON decoder, then validated once."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -75,20 +75,27 @@ def as_object(value: object, what: str = "The body") -> dict[str, Any]:
     return value
 
 
+_NESTED = frozenset({dict, list})
+LONG = 100
+"""Values from which on a look at all their types at once pays."""
+
+
 def _is_deep(value: object) -> bool:
     """Whether it has more than MAX_DEPTH levels: a body may have 1,024, more than the encoder writes back. Level by
-    level, so that no body holds others up for longer than decoding it did."""
-    level = [value]
+    level; a long list of numbers is passed over about as fast as it was decoded."""
+    level: list[Any] = [value] if type(value) in _NESTED else []
     for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
-            if type(inner) is dict or type(inner) is list
-        ]
         if not level:
             return False
-    return True
+        level = [inner for outer in level for inner in _nested_in(outer)]
+    return bool(level)
+
+
+def _nested_in(outer: dict[str, object] | list[object]) -> Iterable[Any]:
+    inside: Collection[object] = outer.values() if isinstance(outer, dict) else outer
+    if len(inside) > LONG and _NESTED.isdisjoint(map(type, inside)):
+        return ()
+    return [one for one in inside if type(one) in _NESTED]
 
 
 def validate(model: type[Model], body: dict[str, Any], spelling: Callable[[str], str] = str) -> Model:

@@ -57,7 +57,7 @@ class RequestState(State):
 
 
 def state_of(request: Request) -> RequestState:
-    """For what is asked most often: FastAPI's way of handing over costs more than all else in such a request."""
+    """For what is asked most often: FastAPI's way of handing over cost a fifth of such a request."""
     return cast("RequestState", request.scope["state"])
 
 

@@ -75,12 +75,15 @@ class _Asked:
     acceptance: Acceptance
 
     def outcome(self, result: EnqueueResult) -> Acceptance | IdempotencyKeyReused:
-        if result.verdict is Verdict.REUSED:
-            return IdempotencyKeyReused(REUSED)
-        # The same ids come back when only the reply to our own call was lost: that is no replay.
-        if result.verdict is Verdict.REPLAYED and result.answer is not None and result.answer != self.acceptance.answer:
-            return Acceptance.again(result.answer)
-        return self.acceptance
+        match result.verdict, result.answer:
+            case Verdict.REUSED, _:
+                return IdempotencyKeyReused(REUSED)
+            case Verdict.REPLAYED, bytes(answer) if answer != self.acceptance.answer:
+                return Acceptance.again(answer)
+            case ((Verdict.ACCEPTED | Verdict.REPLAYED), _):  # the same ids: only the reply to our own call was lost
+                return self.acceptance
+            case _:
+                raise ValueError(f"No outcome of its own: {result.verdict}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +131,10 @@ class Intake:
             raise _refusal_of_all(refusals)
         new = {index: one for index, one in enumerate(found) if isinstance(one, _Asked)}
         results = await self.store.enqueue_together([asked.request for asked in new.values()]) if new else []
-        outcomes = {index: new[index].outcome(result) for index, result in zip(new, results, strict=True)}
-        if reused := {index: one for index, one in outcomes.items() if isinstance(one, Refused)}:
-            raise BatchRefused.of(reused)
+        answered = dict(zip(new, results, strict=True))
+        if reused := [index for index, result in answered.items() if result.verdict is Verdict.REUSED]:
+            raise BatchRefused.of({index: IdempotencyKeyReused(REUSED) for index in reused})
+        outcomes = {index: new[index].outcome(result) for index, result in answered.items()}
         known = {index: one for index, one in [*enumerate(found), *outcomes.items()] if isinstance(one, Acceptance)}
         return [known[index] for index in range(len(items))]
 
@@ -141,9 +145,15 @@ class Intake:
         found: list[_Asked | Acceptance | BaseException] = []
         refused: list[tuple[int, Item, Refused]] = []
         for index, item in enumerate(items):
-            one = self._asked(item, owner) if isinstance(item, Item) else item
-            found.append(one)
-            if isinstance(item, Item) and isinstance(one, Refused):
+            if not isinstance(item, Item):
+                found.append(item)
+                continue
+            try:
+                found.append(one := self._asked(item, owner))
+            except Exception as defect:  # noqa: BLE001 - whoever asked raises it, once the others are in
+                found.append(defect)
+                continue
+            if isinstance(one, Refused):
                 refused.append((index, item, one))
         before = (self._accepted_before(item, owner, refusal) for _, item, refusal in refused)
         answers = await asyncio.gather(*before, return_exceptions=True)

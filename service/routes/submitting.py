@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
+from inspect import signature
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -24,7 +25,12 @@ from service.waiting import preferred_wait, verdict_on
 
 class Direct(APIRoute):
     """A route whose function takes nothing but the request. FastAPI, which would look for more parameters in each
-    request, only describes it."""
+    request, only describes it. Raises TypeError, at start, for a function that takes more."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        if (parameters := list(signature(endpoint).parameters)) != ["request"]:
+            raise TypeError(f"{endpoint.__name__} has to take the request alone, not {parameters}")
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         return self.endpoint

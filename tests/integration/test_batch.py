@@ -1,15 +1,20 @@
 """Many submissions in one request: each for itself, or all of them or none; and the same batch again."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
 import pytest
 
 from mailer import queue
+from mailer.addresses import Address
+from mailer.catalogue import TemplateLibrary
 from mailer.jobs import Stream
 from mailer.settings import MailerSettings
 from mailer.store import keys
 from mailer.store.connection import RedisClient
+from mailer.store.jobs import JobStore
+from service.intake import Acceptance, Intake, Item
 from tests.conftest import served
 from tests.support.jobs import INLINE
 
@@ -54,6 +59,20 @@ async def test_of_a_thousand_with_three_bad_ones_the_others_are_accepted_and_hal
     assert (again["accepted"], again["rejected"], await queued(redis)) == (798, 0, 997 + 400)
     assert [item["replayed"] for item in again["results"]] == [True] * 398 + [False] * 400
     assert [item["id"] for item in again["results"][:398]] == [item["id"] for item in first["results"][600:998]]
+
+
+async def test_a_defect_that_one_job_meets_keeps_no_other_out(
+    store: JobStore, mailer_settings: MailerSettings, redis: RedisClient
+) -> None:
+    def admit(streams: Iterable[Stream]) -> None:
+        if Stream.BULK in streams:
+            raise KeyError("a defect")
+
+    intake = Intake(store, TemplateLibrary(mailer_settings.templates_dir), Address("hello@example.com"), admit=admit)
+    jobs = [INLINE, {**INLINE, "stream": "bulk"}, INLINE]
+    found = await intake.accept_each([Item(job, None) for job in jobs], "anybody")
+    assert [type(one) for one in found] == [Acceptance, KeyError, Acceptance]
+    assert await queued(redis) == 2
 
 
 async def test_a_key_that_came_with_another_body_is_refused_alone(api: httpx.AsyncClient, redis: RedisClient) -> None:
