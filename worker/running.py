@@ -54,10 +54,11 @@ class Runs:
         return task
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        lease = self._runs.pop(task)
+        lease, is_given_back = self._runs.pop(task), task in self._given_back
         self._given_back.discard(task)
-        if task.cancelled():
+        if task.cancelled() and not is_given_back:
             self._given_back.add(self._begin(lease, lease.give_back()))
             return
         self._ended()
-        task.result()
+        if not task.cancelled():
+            task.result()

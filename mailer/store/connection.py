@@ -31,9 +31,8 @@ class _PackedAtOnce:
     """In place of redis-py's own way, which copies what it has of a command for each further word: for a batch it takes
     eight times as long."""
 
-    def pack_command(self, *words: str | bytes | float) -> list[bytes]:
-        name, *rest = words
-        packed = hiredis.pack_command((*str(name).split(), *rest))  # type: ignore[arg-type]  # its stub has one word only
+    def pack_command(self, name: str, *words: str | bytes | float) -> list[bytes]:
+        packed = hiredis.pack_command((*name.split(), *words))  # type: ignore[arg-type]  # its stub has one word only
         return [packed]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mailer import queue
 from mailer.errors import ContentGone, QueueUnavailable
 from mailer.interventions import Deed, Intervention, with_intervention
-from mailer.jobs import Job, Recipient, Status, Stream
+from mailer.jobs import RECORD_VERSION, Job, Recipient, Status, Stream
 from mailer.settings import Durability, Retention
 from mailer.store import keys, records
 from mailer.store.connection import RedisClient, answered
@@ -86,6 +86,7 @@ class ControlStore:
         names += [keys.arq_in_progress(job.id), keys.arq_job(job.id), queue.QUARANTINE, *queue.QUEUES.values()]
         stream = change.stream or job.stream
         fields: dict[str, str | bytes] = {**change.fields, "status": change.status, "stream": stream}
+        fields["v"] = str(RECORD_VERSION)  # its values are written as this version writes them
         fields[HISTORY] = with_intervention(raw.get(HISTORY.encode()), done)
         if change.recipients is not None:
             fields["recipients"] = records.encode_recipients(change.recipients)

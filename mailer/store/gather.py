@@ -64,6 +64,7 @@ class Gatherer(Generic[T, R]):
         finally:
             patience.cancel()
             asked.answer.cancel()  # whoever gives up is not asked for any more; an answer that is there stays
+            del asked  # its error's traceback leads here: in such a circle a body would wait for the garbage collector
 
     async def ask_all(self, items: Sequence[T]) -> list[R | Exception]:
         """The answer to each; what `ask` would raise for one stands in its place."""
@@ -73,8 +74,8 @@ class Gatherer(Generic[T, R]):
             answers = await asyncio.gather(*(asked.answer for asked in together), return_exceptions=True)
         finally:
             patience.cancel()
-            for asked in together:
-                asked.answer.cancel()
+            while together:
+                together.pop().answer.cancel()
         return cast("list[R | Exception]", answers)
 
     def _put(self, items: Iterable[T]) -> list[_Asked[T, R]]:
@@ -120,6 +121,8 @@ class Gatherer(Generic[T, R]):
             for asked, answer in zip(group, answers, strict=True):
                 if not asked.answer.done():
                     asked.answer.set_result(answer)
+        finally:
+            group.clear()  # as in `ask`
 
     async def _answer_alone(self, asked: _Asked[T, R]) -> None:
         try:
@@ -129,6 +132,8 @@ class Gatherer(Generic[T, R]):
         else:
             if not asked.answer.done():
                 asked.answer.set_result(answer)
+        finally:
+            del asked
 
     def _take_group(self) -> list[_Asked[T, R]]:
         group: list[_Asked[T, R]] = []

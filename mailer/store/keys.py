@@ -10,7 +10,7 @@
 | postroom:recipient:{hash} | sorted set of the ids of jobs to an address, as above | from the due time of its latest job: as long as any backoff tries, and then as a record | enqueue, finish, control, sweep | list |
 | postroom:moved | channel: ids of jobs that something has happened to | | finish, control | API |
 | postroom:idempotency:{owner}:{key} | hash | 24 h | enqueue | enqueue, API |
-| postroom:workers | sorted set of the workers that live by the end of their leases, ms | none: members leave when they are dead | claim, beat | claim |
+| postroom:workers | sorted set of the workers that live by the end of their leases, ms | none: members leave once a worker that claims finds them dead | claim, beat | claim |
 | postroom:claimed:{worker} | hash: job ids that a worker holds, with their queues, and the number of its last claim | ten leases | claim, beat, finish, release | claim, whose reply was lost, or that finds the worker dead |
 | postroom:streams:paused | hash: stream to the time since which it is paused, ms | none: one key | pause | claim, streams, API |
 | postroom:quarantine | string: the worker that takes care of quarantined jobs | the lease | claim, beat | claim, beat |
@@ -58,6 +58,7 @@ PAYLOAD = "postroom:payload:"
 FROZEN = "postroom:frozen:"
 JOBS = "postroom:jobs:"
 RECIPIENT = "postroom:recipient:"
+CLAIMED = "postroom:claimed:"
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
 
@@ -96,7 +97,7 @@ def idempotency(owner: str, key: str) -> str:
 
 
 def claimed(worker: str) -> str:
-    return f"postroom:claimed:{worker}"
+    return CLAIMED + worker
 
 
 def relay(name: str) -> str:

@@ -40,7 +40,7 @@ NO_QUOTA = Quota()
 _OPEN = "".join(f"{status}," for status in sorted(OPEN))
 _REACHED_FROM = {end: "".join(f"{status}," for status, to in MOVES.items() if end in to) for end in Status}
 """As the scripts read lists of statuses: "a,b,"."""
-_PREFIXES = (keys.JOB, keys.PAYLOAD, keys.FROZEN, keys.ARQ_IN_PROGRESS, keys.ARQ_JOB)
+_PREFIXES = (keys.JOB, keys.PAYLOAD, keys.FROZEN, keys.ARQ_IN_PROGRESS, keys.ARQ_JOB, keys.CLAIMED)
 
 
 @dataclass(frozen=True, slots=True)

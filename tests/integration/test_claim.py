@@ -200,14 +200,30 @@ def short(redis: RedisClient, store: JobStore, mailer_settings: MailerSettings) 
     return Workers(store, LeaseStore(redis, mailer_settings.retention, Durability(), int(SHORT_S * 1000)), redis)
 
 
+async def lease_is_over() -> None:
+    await asyncio.sleep(SHORT_S + 0.005)
+
+
 async def test_what_a_dead_worker_held_is_not_sent_to_the_back_of_a_long_queue(
     workers: Workers, short: Workers
 ) -> None:
     await workers.accept("a", "b")
     assert ids(await short.claim("anna")) == ["a", "b"]
     await workers.accept("c", "d")
-    await asyncio.sleep(SHORT_S + 0.005)
+    await workers.live("bert")
+    await lease_is_over()
     assert ids(await workers.claim("bert", wanted=3)) == ["a", "b", "c"]
+
+
+async def test_of_several_dead_workers_each_claim_finds_one(workers: Workers, short: Workers) -> None:
+    await workers.accept("a", "b")
+    assert ids(await short.claim("anna", wanted=1)) == ["a"]
+    assert ids(await short.claim("zed", wanted=1)) == ["b"]
+    await workers.accept("c", "d")
+    await workers.live("bert")
+    await lease_is_over()
+    taken = [ids(await workers.claim("bert", wanted=1)) for _ in range(2)]
+    assert sorted(taken) == [["a"], ["b"]]
 
 
 async def test_what_a_dead_worker_had_given_back_or_ended_is_not_put_forward(
@@ -218,29 +234,80 @@ async def test_what_a_dead_worker_had_given_back_or_ended_is_not_put_forward(
     await short.finish(runs["sent"], Status.SENT)
     await short.release(runs["put-off"], 60_000)
     await short.release(runs["back"])
-    await asyncio.sleep(SHORT_S + 0.005)
+    await workers.live("bert")
+    await lease_is_over()
     assert ids(await workers.claim("bert")) == ["back"]
     assert 55_000 < await workers.due_in_ms("put-off") <= 60_000
     assert await redis.zrange(keys.WORKERS, 0, -1) == [b"bert"], "and the dead are forgotten"
 
 
+async def test_what_another_has_taken_over_and_put_off_stays_put_off(workers: Workers, short: Workers) -> None:
+    await workers.accept("a", "b")
+    await short.claim("anna")
+    await lease_is_over()
+    runs = {job.job_id: held(job) for job in (await workers.claim("carl")).jobs}
+    await workers.release(runs["a"], 60_000)
+    await workers.live("bert")
+    assert ids(await workers.claim("bert")) == [], "the claim that buries anna"
+    assert 55_000 < await workers.due_in_ms("a") <= 60_000
+    assert 0 < await workers.due_in_ms("b") <= LEASE_MS + 1
+
+
+async def test_nobody_is_found_dead_by_who_has_not_said_that_it_lives(workers: Workers, short: Workers) -> None:
+    """After an absence of the server the first to come back would otherwise bury all others."""
+    await workers.accept("a")
+    await short.claim("anna")
+    await workers.accept("b")
+    await lease_is_over()
+    assert ids(await workers.claim("bert", wanted=1)) == ["b"]
+    assert await workers.redis.hexists(keys.claimed("anna"), "a")
+
+
+async def test_a_worker_that_was_taken_for_dead_and_repeats_its_claim_has_what_nobody_else_took(
+    workers: Workers, short: Workers
+) -> None:
+    await workers.accept("a", "b")
+    await short.claim("anna", number=7)
+    await workers.live("bert")
+    await lease_is_over()
+    assert ids(await workers.claim("bert", wanted=1)) == ["a"]
+    assert ids(await workers.claim("anna", number=7)) == ["b"]
+    assert await workers.crashes("b") == 0
+
+
 async def test_what_waits_for_its_relay_keeps_its_lease_when_its_worker_dies(workers: Workers, short: Workers) -> None:
     await workers.accept("a")
     (claimed,) = (await short.claim("anna")).jobs
-    assert await short.journal(held(claimed)) is JournalVerdict.GO
+    assert await workers.journal(held(claimed)) is JournalVerdict.GO
     await workers.accept("b", "c")
-    await asyncio.sleep(SHORT_S + 0.005)
+    await workers.live("bert")
+    await lease_is_over()
     assert ids(await workers.claim("bert", wanted=1)) == ["b"]
     assert await workers.redis.hexists(keys.claimed("anna"), "a"), "it is looked at again"
 
 
 async def test_a_sign_of_life_keeps_a_worker_from_being_taken_for_dead(workers: Workers, short: Workers) -> None:
     await workers.accept("a")
-    run = held((await short.claim("anna")).jobs[0])
-    await workers.leases.beat("anna", [run], "fine", 1000)
+    await short.claim("anna")
+    before = await workers.redis.pttl(keys.claimed("anna"))
+    await workers.live("anna", "bert")
+    assert await workers.redis.pttl(keys.claimed("anna")) > before
+    await lease_is_over()
     await workers.accept("b")
-    await asyncio.sleep(SHORT_S + 0.005)
-    assert ids(await workers.claim("bert")) == ["b"]
+    await workers.claim("bert", wanted=1)
+    seconds, _ = await workers.redis.time()
+    assert await workers.redis.zscore(keys.WORKERS, "anna") > seconds * 1000
+    assert await workers.redis.hexists(keys.claimed("anna"), "a")
+
+
+async def test_what_a_late_word_of_an_earlier_run_says_leaves_the_newer_one_held(
+    workers: Workers, short: Workers
+) -> None:
+    await workers.accept("a")
+    first = held((await short.claim("anna")).jobs[0])
+    await workers.lapse("a")
+    assert ids(await short.claim("anna")) == ["a"]
+    await short.release(first)
     assert await workers.redis.hexists(keys.claimed("anna"), "a")
 
 

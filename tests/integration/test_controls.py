@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from mailer import queue
-from mailer.jobs import Stream
+from mailer.jobs import RECORD_VERSION, Stream
 from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.reconciling import Reconciler
@@ -39,6 +39,16 @@ async def test_a_job_that_is_cancelled_is_never_sent(
     assert relay.connections == 0
     assert not await redis.exists(keys.arq_job(job_id))
     assert 0 < await redis.ttl(keys.payload(job_id)) <= 86400
+
+
+async def test_what_a_person_changes_of_a_job_of_the_release_before_is_of_this_one_from_then_on(
+    api: httpx.AsyncClient, run: Run, redis: RedisClient
+) -> None:
+    """Its values are packed then, which the release before cannot read: it leaves the job alone."""
+    job_id = await run.submit(JOB)
+    await redis.hset(keys.job(job_id), "v", RECORD_VERSION - 1)
+    await shown(await api.post(f"/jobs/{job_id}/cancel"))
+    assert await redis.hget(keys.job(job_id), "v") == str(RECORD_VERSION).encode()
 
 
 async def test_a_job_that_is_cancelled_while_its_content_is_on_the_way_is_withheld(

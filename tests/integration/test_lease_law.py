@@ -50,6 +50,7 @@ class World:
 
     async def lapse(self, name: str, _: _Run | None, __: Status) -> None:
         await self.workers.lapse(*JOBS)
+        await self.workers.redis.zadd(keys.WORKERS, dict.fromkeys(NAMES, 0), xx=True)
 
     async def beat(self, name: str, _: _Run | None, __: Status) -> None:
         await self.leases.beat(name, [run.held for run in self.runs if run.held.run.startswith(name)], "fine", 1000)

@@ -66,6 +66,11 @@ class Workers:
         assert claimed.job_id == job_id
         return held(claimed)
 
+    async def live(self, *workers: str) -> None:
+        """Each has just said so."""
+        for worker in workers:
+            await self.leases.beat(worker, [], "fine", 1000)
+
     async def lapse(self, *job_ids: str) -> None:
         """As if the leases had run out: the lock is gone, and the place in the queue is due."""
         for job_id in job_ids:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import math
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 
@@ -380,3 +382,27 @@ class Gates(RuleBasedStateMachine):
 
 Gates.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestAnySequence = Gates.TestCase
+
+
+class Content:
+    """Of a mail: large."""
+
+
+async def test_nothing_is_kept_of_mail_that_was_turned_away_while_the_relay_is_full() -> None:
+    gate, kept = Gate(lambda: 1), list[weakref.ref[Content]]()
+
+    async def come() -> None:
+        content = Content()
+        kept.append(weakref.ref(content))
+        with contextlib.suppress(Busy):
+            await gate.enter(critical=False, within_s=0.001)
+        del content
+
+    await gate.enter(critical=False, within_s=PATIENT_S)
+    gc.disable()  # what only the garbage collector finds is kept for long
+    try:
+        await asyncio.gather(*(come() for _ in range(20)))
+        assert [one for one in kept if one() is not None] == []
+        assert not any(gate._waiting.values())
+    finally:
+        gc.enable()

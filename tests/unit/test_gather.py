@@ -1,6 +1,9 @@
 """Calls that come while one is under way go together in the next, and nobody pays for a neighbour."""
 
 import asyncio
+import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -192,3 +195,37 @@ async def test_nobody_waits_longer_than_the_bound(server: Server, monkeypatch: p
     await asyncio.sleep(0.01)
     assert await gatherer.ask(3) == 6
     assert server.calls == [[1], [3]], "what nobody waits for is not asked for"
+
+
+class Body:
+    """Of a request: large."""
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("refused", [False, True])
+async def test_nothing_is_kept_of_what_was_asked_in_vain(
+    server: Server, monkeypatch: pytest.MonkeyPatch, together: bool, refused: bool
+) -> None:
+    monkeypatch.setattr(gather, "CALL_TIMEOUT_S", 0.02)
+    gatherer, kept = Gatherer(server.call), list[weakref.ref[Body]]()
+    if refused:
+        server.bad = set(range(20))
+    else:
+        server.open.clear()
+
+    async def ask(item: int) -> None:
+        body = Body()
+        kept.append(weakref.ref(body))
+        if together:
+            await gatherer.ask_all([item, item])
+        else:
+            with contextlib.suppress(QueueUnavailable, QueueRefused):
+                await gatherer.ask(item)
+        del body
+
+    gc.disable()  # what only the garbage collector finds is kept for long
+    try:
+        await asyncio.gather(*(ask(item) for item in range(20)))
+        assert [one for one in kept if one() is not None] == []
+    finally:
+        gc.enable()

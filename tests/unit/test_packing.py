@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mailer.addresses import Address
 from mailer.jobs import JournalMark, Recipient, RecipientStatus, Reply
-from mailer.store import records
+from mailer.store import packing, records
 from mailer.store.packing import MOST_OCTETS, pack, unpack
 
 LISTPACK_OCTETS = 64
@@ -27,6 +27,12 @@ def test_packing_makes_nothing_larger(text):
 
 def test_what_an_earlier_release_wrote_is_read_as_it_is():
     assert unpack(b'[{"address":{"email":"ada@example.com"}}]') == b'[{"address":{"email":"ada@example.com"}}]'
+
+
+def test_the_whole_dictionary_is_as_it_was_written_with():
+    """What is read with another one reads otherwise, without any error. It has to fit into the window."""
+    assert (zlib.crc32(packing._WORDS), len(packing._WORDS)) == (1674131694, 1664)
+    assert len(packing._WORDS) <= 2048
 
 
 def test_the_dictionary_is_part_of_the_format():

@@ -2,6 +2,7 @@
 of those who enter while both wait, a part are others, so that no amount of critical mail stops them."""
 
 import asyncio
+import contextlib
 import math
 from collections import deque
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class Gate:
     def __init__(self, limit: Callable[[], int]) -> None:
         self._limit = limit
         self._inside = {True: 0, False: 0}
-        self._waiting: dict[bool, deque[asyncio.Future[None]]] = {True: deque(), False: deque()}
+        self._waiting: dict[bool, deque[asyncio.Future[bool]]] = {True: deque(), False: deque()}
         self._owed = 0.0
         """To others who wait, by critical mails that went before them."""
 
@@ -50,20 +51,29 @@ class Gate:
         if not any(self._waiting.values()) and self._has_room(critical=critical):
             self._inside[critical] += 1
             return
-        turn = self._loop.create_future()
+        turn: asyncio.Future[bool] = self._loop.create_future()
         self._waiting[critical].append(turn)
         self._let_in()
-        patience = self._loop.call_later(within_s, _turn_away, turn, within_s)
+        patience = self._loop.call_later(within_s, _turn_away, turn)
         try:
-            await turn
+            is_in = await turn
         except BaseException:
-            if turn.done() and not turn.cancelled() and turn.exception() is None:  # let in while it was giving up
+            if turn.done() and not turn.cancelled() and turn.result():  # let in while it was giving up
                 self._inside[critical] -= 1
             turn.cancel()
-            self._let_in()
+            self._leave_line(turn, critical=critical)
             raise
         finally:
             patience.cancel()
+        if not is_in:
+            self._leave_line(turn, critical=critical)
+            raise Busy("all of its connections are in use", within_s)
+
+    def _leave_line(self, turn: asyncio.Future[bool], *, critical: bool) -> None:
+        """Nothing is kept of who has gone, however long the line does not move."""
+        with contextlib.suppress(ValueError):
+            self._waiting[critical].remove(turn)
+        self._let_in()
 
     def _let_in(self) -> None:
         while (critical := self._next()) is not None:
@@ -71,7 +81,7 @@ class Gate:
             if turn.done():
                 continue
             self._inside[critical] += 1
-            turn.set_result(None)
+            turn.set_result(True)
             owed = self._owed + (_OWED_BY_ONE if critical else -1)
             self._owed = min(max(0.0, owed), _MOST_OWED) if self._waiting[False] else 0.0
 
@@ -89,6 +99,6 @@ class Gate:
         return critical or self._inside[False] < max(1, limit - math.ceil(limit * KEPT_FOR_CRITICAL))
 
 
-def _turn_away(turn: asyncio.Future[None], waited_s: float) -> None:
+def _turn_away(turn: asyncio.Future[bool]) -> None:
     if not turn.done():
-        turn.set_exception(Busy("all of its connections are in use", waited_s))
+        turn.set_result(False)

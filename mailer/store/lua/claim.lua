@@ -6,7 +6,7 @@
 -- ARGV  worker, number of this claim, lease (ms), jobs wanted, this worker's runs that a quarantined job waits for,
 --       "1" where a quarantined job has just had its turn else "0", record version known here, crashes that quarantine,
 --       delay of what is pushed back (ms), what stands before the id in the keys of record, payload, frozen,
---       in-progress and blob, time after which nobody waits for this claim (ms) or "", jobs at most of all queues but the
+--       in-progress, blob and claimed, time after which nobody waits for this claim (ms) or "", jobs at most of all queues but the
 --       first; then for each queue: its stream, jobs at least of those that are due
 -- Returns {now, next due time or -1, alone, waiting, jobs, newer, held back}: each job {id, queue, blob, record, payload,
 --       frozen}; alone: the one job is quarantined, nothing may run beside it; waiting: one would be there, once nothing
@@ -27,7 +27,7 @@ local worker, number, lease, wanted, running = ARGV[1], ARGV[2], tonumber(ARGV[3
 local streams_first, version, to_quarantine = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local pushed_back = tonumber(ARGV[9])
 local record, payload, frozen, in_progress, blob = ARGV[10], ARGV[11], ARGV[12], ARGV[13], ARGV[14]
-local latest, lower_left = tonumber(ARGV[15]), tonumber(ARGV[16])
+local claimed_by, latest, lower_left = ARGV[15], tonumber(ARGV[16]), tonumber(ARGV[17])
 local MOST_PASSED_OVER = 1000
 local MOST_OCTETS = 2000000 -- of content in one reply: a slow line must bring it within the client's patience. Beyond it
 -- a queue that is to have something has one job.
@@ -42,8 +42,8 @@ local jobs, newer, passed_over, octets, moved = {}, {}, 0, 0, false
 
 local is_paused, some_are_paused = {}, false
 for _, stream in ipairs(redis.call('HKEYS', paused_streams)) do is_paused[stream], some_are_paused = true, true end
-local function stream_of(q) return ARGV[17 + 2 * (q - FIRST)] end
-local function least_of(q) return tonumber(ARGV[18 + 2 * (q - FIRST)]) end
+local function stream_of(q) return ARGV[18 + 2 * (q - FIRST)] end
+local function least_of(q) return tonumber(ARGV[19 + 2 * (q - FIRST)]) end
 
 local function count(value) return tonumber(string.match(value or '', '^%d+$') or '') or 0 end
 
@@ -60,12 +60,17 @@ end
 
 local function leave_due_part(id, queue) redis.call('ZADD', queue, now + lease + 1, id) end
 
+local function is_mine(id)
+    if id == NUMBER or id == REPEATS then return false end
+    return redis.call('HGET', record .. id, 'run') == run or redis.call('GET', in_progress .. id) == run
+end
+
 local last = redis.call('HGET', claimed, NUMBER)
 local is_repeated = last == number
 
 local function take(id, queue, is_record, starts, is_dated)
     if #jobs == 0 then
-        if is_repeated then redis.call('DEL', claimed) else redis.call('HDEL', claimed, REPEATS) end
+        redis.call('HDEL', claimed, REPEATS)
         redis.call('HSET', claimed, NUMBER, number, id, queue)
         redis.call('PEXPIRE', claimed, lease * 10)
         redis.call('ZADD', workers, now + lease + 1, worker)
@@ -134,8 +139,7 @@ if is_repeated and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS th
     local before, alone = redis.call('HGETALL', claimed), 0
     for i = 1, #before, 2 do
         local id, queue = before[i], before[i + 1]
-        local mine = redis.call('HGET', record .. id, 'run') == run or redis.call('GET', in_progress .. id) == run
-        if id ~= NUMBER and id ~= REPEATS and mine then
+        if is_mine(id) then
             redis.call('SET', in_progress .. id, run, 'PX', lease)
             leave_due_part(id, queue)
             hand_over(id, queue, true)
@@ -143,29 +147,37 @@ if is_repeated and redis.call('HINCRBY', claimed, REPEATS, 1) <= MOST_REPEATS th
         end
     end
     return reply(alone, 0)
+elseif is_repeated then -- nobody hears it: what it took is left to its lease
+    for _, id in ipairs(redis.call('HKEYS', claimed)) do
+        if is_mine(id) then redis.call('HDEL', claimed, id) end
+    end
 end
 if wanted == 0 or (latest and now > latest) then return reply(0, 0) end
 
+local function is_of(run_of, name) return run_of and string.sub(run_of, 1, #name + 1) == name .. '/' end
+
 local function bury(dead)
-    local key, held, left = string.sub(claimed, 1, -1 - #worker) .. dead, {}, false
-    held = redis.call('HGETALL', key)
+    local held, left = redis.call('HGETALL', claimed_by .. dead), false -- kept: it may yet come back, and repeat a call
     for i = 1, #held, 2 do
         local id, queue = held[i], held[i + 1]
-        local run_now = id ~= NUMBER and id ~= REPEATS and redis.call('GET', in_progress .. id)
-        if run_now and string.sub(run_now, 1, #dead + 1) == dead .. '/' then
-            left = true -- past its journal, and held for longer
-        else
-            local due = redis.pcall('HMGET', record .. id, 'next_attempt_at', 'due_at')
-            local at = tonumber(due[1] or '') or tonumber(due[2] or '')
-            if at and not run_now then redis.call('ZADD', queue, 'XX', 'LT', at, id) end
-            redis.call('HDEL', key, id)
+        local known = redis.pcall('HMGET', record .. id, 'run', 'next_attempt_at', 'due_at')
+        local due = tonumber(known[2] or '') or tonumber(known[3] or '')
+        if due and is_of(known[1], dead) then
+            if redis.call('EXISTS', in_progress .. id) == 1 then
+                left = true -- past its journal, and held for longer
+            else
+                redis.call('ZADD', queue, 'XX', 'LT', due, id)
+            end
         end
     end
     if left then redis.call('ZADD', workers, now + LOOK_AGAIN, dead) else redis.call('ZREM', workers, dead) end
 end
 
-local dead = redis.call('ZRANGEBYSCORE', workers, '-inf', now, 'LIMIT', 0, 1)[1]
-if dead and dead ~= worker then bury(dead) end
+-- Only who lives itself says that another is dead: after an absence of the server each has to be heard first.
+if (tonumber(redis.call('ZSCORE', workers, worker) or '') or 0) > now then
+    local dead = redis.call('ZRANGEBYSCORE', workers, '-inf', now, 'LIMIT', 0, 1)[1]
+    if dead then bury(dead) end
+end
 
 local function some_stream_is_due()
     for q = FIRST, LAST do

@@ -6,7 +6,7 @@
 -- ARGV  number of queues, attempts kept, channel of what has moved, what stands before the status in the key of an index and before the
 --       hash in that of a recipient's, how long the latter is kept (ms); then for each run: job id, run, new status,
 --       statuses it may be reached from ("a,b,"), "1" if it counts though the lease was lost else "0", number of
---       attempts that follow, attempts (JSON), number of recipients it is not indexed for yet, their hashes, due time of
+--       attempts that follow, attempts (packed), number of recipients it is not indexed for yet, their hashes, due time of
 --       the next attempt (ms) or "" where the job rests, number of the attempt, retention of record and of payload (ms, "" unless it rests),
 --       number of strings that follow, field, value ("" for none), ...
 -- Returns for each run {"finished"}, {"gone"}, or {"stale", status} when the job is another run's by now.
@@ -63,7 +63,7 @@ local function finish(k)
     keep_in_index(id, now[1], status, now[5], hashes)
     moved[#moved + 1] = id
     redis.call('ZREM', claimed_from, id)
-    redis.call('HDEL', claimed, id)
+    if now[2] == run then redis.call('HDEL', claimed, id) end
     for q = 1, now[2] == run and 0 or queues do redis.call('ZREM', KEYS[q], id) end -- where it was put since
     if #made > 0 then
         local kept = redis.call('RPUSH', attempts, unpack(made))

@@ -3,7 +3,7 @@
 --
 -- KEYS  for each mail: record, in-progress, frozen, queue it was claimed from
 -- ARGV  lease of a run past its journal (ms), statuses from which a mail may go ("a,b,"); then for each mail: id, run,
---       journal mark (JSON), recipients (JSON), Date (ms), what was fetched (JSON) or ""
+--       journal mark and recipients (packed), Date (ms), what was fetched (JSON) or ""
 -- Returns for each mail "go", "lost" (another run has the job, or it is gone), "expired", or the status it has by now.
 --
 -- This one check settles every race: with another run, with a control, with the author's time. A repeated call (its

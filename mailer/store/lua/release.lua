@@ -19,8 +19,8 @@ for n = 1, #KEYS / 5 do
         redis.call('HSET', record, 'crashes', math.max(0, tonumber(known[3] or 0) - 1))
         redis.call('HDEL', record, 'blamed')
     end
-    redis.call('HDEL', claimed, id)
     if known[1] == run or redis.call('GET', in_progress) == run then
+        redis.call('HDEL', claimed, id)
         given = given + 1
         redis.call('DEL', in_progress)
         redis.call('HDEL', record, 'run')

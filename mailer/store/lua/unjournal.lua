@@ -3,7 +3,7 @@
 -- is held for one lease again.
 --
 -- KEYS  record, in-progress, queue it was claimed from
--- ARGV  job id, run, journal mark (JSON), lease (ms)
+-- ARGV  job id, run, journal mark (packed), lease (ms)
 -- Returns 1 where the mark was this run's, else 0.
 --
 -- A repeated call finds nothing to do.
