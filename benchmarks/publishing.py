@@ -43,6 +43,8 @@ def publish(folder: Path, readme: Path = README, published: Path = PUBLISHED) ->
         raise Stopped(f"Nothing to publish: {error.filename} is not there; run `make bench` first") from None
     if results.quick:
         raise Stopped(f"The results in {folder} are of a quick look: run `make bench` without --quick first")
+    if not results.work_after_ms:
+        raise Stopped(f"The run whose results are in {folder} did not come to its end: run `make bench` again")
     before, begin, rest = readme.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

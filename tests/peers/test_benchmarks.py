@@ -28,7 +28,8 @@ IDLE = "cpu 100 0 100 800 0 0 0 0 0 0\ncpu0 1 1 1 1\n"
 
 
 def results(*, quick: bool = False, **sections: dict[str, list[Figures]]) -> Results:
-    return Results("now", 3, quick, 0.0, {"cores": "2"}, {"core 0": 50.0}, {"core 0": 50.0}, sections)
+    same = {"core 0": 50.0}
+    return Results("now", 3, quick, 0.0, {"cores": "2"}, same, work_after_ms=same, sections=sections)
 
 
 async def hand_over(relay: Relay, mails: int) -> None:
@@ -207,6 +208,18 @@ def test_a_quick_look_or_nothing_is_not_published(tmp_path: Path):
     write(results(quick=True), SECTIONS, tmp_path)
     with pytest.raises(Stopped, match="without --quick"):
         publish(tmp_path)
+
+
+def test_a_run_that_did_not_come_to_its_end_is_not_published(tmp_path: Path):
+    found = results(drain={"Postroom, 1 process": [{"mails_per_s": 1.0}]})
+    found.work_after_ms = {}
+    write(found, SECTIONS, tmp_path / "out")
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}\n{END}\n")
+    with pytest.raises(Stopped, match="did not come to its end: run `make bench` again"):
+        publish(tmp_path / "out", readme, tmp_path / "results")
+    assert readme.read_text() == f"{BEGIN}\n{END}\n"
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_plot_is_drawn_from_what_was_written(tmp_path: Path):
