@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import machine
-from benchmarks.__main__ import SECTIONS, main
+from benchmarks.__main__ import SECTIONS, main, measure
 from benchmarks.peers.environments import PeersPython
+from benchmarks.plan import QUICK, Plan
 from benchmarks.publishing import BEGIN, END, draw, publish, write
 from benchmarks.relay import Relay, counting_relay, slow_relay
 from benchmarks.results import Results, read
-from benchmarks.section import Figures, LeftOut, Run, Stopped
+from benchmarks.section import Figures, LeftOut, Run, Runs, Section, Stopped
 from benchmarks.table import reached, warnings
 from benchmarks.targets import TARGETS, Target, is_reached, measured
 from tests.peers.smtp_sink import lacking_sink
@@ -77,6 +78,22 @@ async def test_a_sink_that_counted_other_than_was_sent_stops_the_measurement(
         for sent in (2, 4):
             with pytest.raises(Stopped, match=f"counted 3 mails, and {sent} were sent"):
                 await relay.settle(sent)
+
+
+async def test_what_was_measured_before_a_stop_is_written_down(tmp_path: Path):
+    async def stopping(_: Plan) -> Runs:
+        yield Run("first", {"cpu_ms": 1.0})
+        raise Stopped("the sink counted another number")
+
+    async def at_once(_: Plan) -> Runs:
+        raise Stopped("nothing was found")
+        yield
+
+    with pytest.raises(Stopped):
+        await measure([Section("some", "Some", stopping)], QUICK, results(), tmp_path)
+    with pytest.raises(Stopped):
+        await measure([Section("none", "None", at_once)], QUICK, results(), tmp_path)
+    assert read(tmp_path).sections == {"some": {"first": [{"cpu_ms": 1.0}]}}
 
 
 @needs_sink
