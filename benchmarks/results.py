@@ -31,6 +31,10 @@ class Results:
         else:
             self.sections.setdefault(section, {}).setdefault(found.subject, []).append(found.figures)
 
+    def lacks_some_of(self, section: str) -> bool:
+        """Whether a subject of it was left out."""
+        return any(name.startswith(f"{section}: ") for name in self.left_out)
+
     def values(self, section: str, subject: str, figure: str) -> list[float]:
         """One for each round, in their order; none where it was not measured."""
         runs = self.sections.get(section, {}).get(subject, [])

@@ -171,6 +171,16 @@ def test_the_fastest_peer_is_the_fastest_of_each_round_however_many_processes_it
     assert measured(TO_ALL, found) == (2 + 30) / 2
 
 
+def test_the_fastest_peer_is_not_known_where_one_was_left_out():
+    found = results(drain={name: [{"mails_per_s": 1.0}] for name in ("Postroom, 2 processes", "A, 1 process")})
+    found.add("slow_relay", LeftOut("naive arq", "a worker ended with 3"))
+    assert measured(TO_ALL, found) == 1
+    found.add("drain", LeftOut("BullMQ + nodemailer", "node not found: install Node.js"))
+    assert measured(TO_ALL, found) is None
+    (row,) = (row for row in reached(found).splitlines() if "to the fastest peer" in row)
+    assert row.endswith("|  | not measured |")
+
+
 def test_what_must_be_reached_is_shown_with_what_was_not_measured():
     found = results(rendering={"Postroom": [{"cpu_ms": 0.3}]}, latency={"everysec": [{"p50_ms": 16.0}]})
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in reached(found).splitlines()}
