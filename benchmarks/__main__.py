@@ -60,7 +60,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 async def measure(sections: Sequence[Section], plan: Plan, results: Results, out: Path) -> None:
     """What is there is written after each section and however it ends, so that a long run that is stopped was not for
     nothing. One that is stopped before its first figure leaves what the last one wrote."""
-    for section in sections:
+    for turn, section in enumerate(sections):
+        if turn:  # before the first, somebody has looked
+            results.note_busy(await asyncio.to_thread(machine.busy, machine.BETWEEN_S), section.name)
         try:
             async with aclosing(section.runs(plan)) as runs:
                 async for found in runs:

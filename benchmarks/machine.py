@@ -17,6 +17,7 @@ from tests.peers.smtp_sink import lacking_sink, sink_environment, sink_program
 
 ROOT = Path(__file__).parents[1]
 SAMPLE_S = 2.0
+BETWEEN_S = 1.0
 MOST_BUSY = 0.1
 MOST_DRIFT = 0.15
 WORK_TURNS = 3
@@ -76,10 +77,10 @@ def _said(program: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def busy() -> float:
-    """The share of all cores that others took in SAMPLE_S, while we did nothing."""
+def busy(within_s: float = SAMPLE_S) -> float:
+    """The share of all cores that others took in that time, while we did nothing."""
     before = Path("/proc/stat").read_text()
-    time.sleep(SAMPLE_S)
+    time.sleep(within_s)
     return busy_between(before, Path("/proc/stat").read_text())
 
 

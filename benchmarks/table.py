@@ -109,6 +109,11 @@ def warnings(results: Results) -> Iterator[str]:
         yield "A quick look: counts are too small for figures that mean something."
     if results.busy > MOST_BUSY:
         yield f"The machine was {results.busy:.0%} busy with other work when it began."
+    if results.busiest > MOST_BUSY:
+        yield (
+            f"The machine was {results.busiest:.0%} busy with other work before {results.busiest_before}: its figures "
+            "may be low."
+        )
     change = drift(results.work_before_ms, results.work_after_ms)
     if change > MOST_DRIFT:
         yield f"The machine changed its speed by {change:.0%} from beginning to end: only ratios mean something."

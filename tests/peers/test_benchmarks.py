@@ -1,6 +1,7 @@
 """The harness of `make bench`: it measures with real processes, and says so where its figures cannot be trusted."""
 
 import asyncio
+import json
 import smtplib
 import sys
 from collections.abc import Callable
@@ -137,6 +138,45 @@ def test_a_machine_that_changed_its_speed_is_told():
     assert machine.drift(found.work_before_ms, found.work_after_ms) == pytest.approx(0.2)
     (warning,) = warnings(found)
     assert "changed its speed by 20%" in warning
+
+
+def test_a_machine_that_others_used_between_two_sections_is_told():
+    found = results()
+    found.note_busy(0.05, "accepts")
+    assert list(warnings(found)) == []
+    found.note_busy(0.34, "memory")
+    found.note_busy(0.2, "growth")
+    (warning,) = warnings(found)
+    assert "34% busy with other work before memory: its figures may be low" in warning
+
+
+async def test_others_are_looked_for_between_sections_while_nothing_of_ours_runs(tmp_path: Path):
+    at_work: list[str] = []
+
+    def section(name: str) -> Section:
+        async def runs(_: Plan) -> Runs:
+            at_work.append(name)
+            yield Run("one", {"cpu_ms": 1.0})
+            at_work.remove(name)
+
+        return Section(name, name, runs)
+
+    class Looking(Results):
+        def note_busy(self, share: float, section: str) -> None:
+            looked.append((section, 0 <= share <= 1, tuple(at_work)))
+
+    looked: list[tuple[str, bool, tuple[str, ...]]] = []
+    found = Looking("now", 1, True, 0.0, {}, {})
+    await measure([section("first"), section("second")], QUICK, found, tmp_path)
+    assert looked == [("second", True, ())]
+
+
+def test_results_of_an_older_run_can_still_be_read(tmp_path: Path):
+    write(results(drain={"Postroom, 1 process": [{"mails_per_s": 1.0}]}), SECTIONS, tmp_path)
+    told = json.loads((tmp_path / "results.json").read_text())
+    del told["busiest"], told["busiest_before"]
+    (tmp_path / "results.json").write_text(json.dumps(told))
+    assert read(tmp_path).values("drain", "Postroom, 1 process", "mails_per_s") == [1.0]
 
 
 def test_the_fixed_work_takes_time_on_each_core():
