@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import machine
 from benchmarks.__main__ import SECTIONS, main, measure
+from benchmarks.load import post_all
 from benchmarks.peers.environments import PeersPython
 from benchmarks.plan import QUICK, Plan
 from benchmarks.publishing import BEGIN, END, draw, publish, write
@@ -25,7 +26,7 @@ from tests.peers.smtp_sink import lacking_sink
 from tests.support.processes import ROOT, environment
 
 needs_sink = pytest.mark.skipif(lacking_sink() is not None, reason=str(lacking_sink()))
-CHEAP = ("rendering", "accepts", "end_to_end", "slow_relay")
+CHEAP = ("rendering", "accepts", "end_to_end", "latency", "memory", "slow_relay")
 IDLE = "cpu 100 0 100 800 0 0 0 0 0 0\ncpu0 1 1 1 1\n"
 
 
@@ -44,6 +45,7 @@ async def hand_over(relay: Relay, mails: int) -> None:
 
 
 @needs_sink
+@pytest.mark.timeout(180)
 async def test_a_quick_look_measures_with_real_processes_and_writes_down_what_it_found(tmp_path: Path):
     command = (sys.executable, "-m", "benchmarks", "--quick", "--even-if-busy", "--only", ",".join(CHEAP))
     child = await asyncio.create_subprocess_exec(
@@ -57,8 +59,13 @@ async def test_a_quick_look_measures_with_real_processes_and_writes_down_what_it
     assert child.returncode == 0, said
     found = read(tmp_path / "found")
     assert set(found.sections) == set(CHEAP)
-    assert all(value >= 0 for runs in found.sections.values() for each in runs.values() for value in each[0].values())
-    assert (found.values("end_to_end", "everysec", "round_trips"), found.work_after_ms) != ([], {})
+    each = [run for subjects in found.sections.values() for runs in subjects.values() for run in runs]
+    assert all(value >= 0 for figures in each for value in figures.values())
+    rates = [value for figures in each for name, value in figures.items() if name.endswith("_per_s")]
+    assert len(rates) == len(("one by one", "singles", "batches")) * 2 + len(("everysec", "always")) + 2
+    assert min(rates) > 0
+    assert found.median("end_to_end", "everysec", "round_trips")
+    assert found.work_after_ms.keys() == found.work_before_ms.keys()
     table = (tmp_path / "found" / "table.md").read_text()
     for section, subjects in found.sections.items():
         assert all(f"{section} · {subject} · " in said and f"| {subject} |" in table for subject in subjects)
@@ -79,6 +86,34 @@ async def test_a_sink_that_counted_other_than_was_sent_stops_the_measurement(
         for sent in (2, 4):
             with pytest.raises(Stopped, match=f"counted 3 mails, and {sent} were sent"):
                 await relay.settle(sent)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "told"),
+    [
+        ("/jobs", "202 Accepted\r\nContent-Length: 2\r\n\r\n{}", None),
+        ("/jobs", "503 Service Unavailable\r\nContent-Length: 4\r\n\r\nlate", "not accepted: HTTP/1.1 503 Service"),
+        ("/jobs/batch", 'REST"rejected":0}', None),
+        ("/jobs/batch", 'REST"rejected":1}', '"rejected":1'),
+    ],
+    ids=["accepted", "not a 202", "all of a batch", "one of a batch rejected"],
+)
+async def test_a_job_that_was_not_accepted_stops_the_measurement(path: str, answer: str, told: str | None):
+    said = answer.replace("REST", '202 Accepted\r\nContent-Length: 28\r\n\r\n{"accepted":99,')
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            await reader.readuntil(b"Content-Length: 2\r\n\r\n{}")
+            writer.write(f"HTTP/1.1 {said}".encode())
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        posting = post_all(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", path, [b"{}"] * 3, 2)
+        if told is None:
+            assert (await posting).requests == 3
+            return
+        with pytest.raises(Stopped, match=told):
+            await posting
 
 
 async def test_what_was_measured_before_a_stop_is_written_down(tmp_path: Path):
@@ -169,6 +204,32 @@ async def test_others_are_looked_for_between_sections_while_nothing_of_ours_runs
     found = Looking("now", 1, True, 0.0, {}, {})
     await measure([section("first"), section("second")], QUICK, found, tmp_path)
     assert looked == [("second", True, ())]
+
+
+MOUNTS = """\
+/dev/vda / ext4 rw 0 0
+none /tmp tmpfs rw 0 0
+none /tmp tmpfs ro 0 0
+/dev/vdb /tmp/a\\040disk xfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [("/var/tmp", "ext4"), ("/tmp/x/y", "tmpfs"), ("/tmp/a disk/x", "xfs"), ("/tmpfiles", "ext4")],
+)
+def test_the_file_system_of_a_folder_is_read_from_the_mounts(folder: str, kind: str):
+    assert machine.file_system(Path(folder), MOUNTS) == kind
+
+
+def test_a_queue_server_that_wrote_to_memory_is_told():
+    found = results()
+    assert machine.described()[machine.FILE_SYSTEM] != "unknown"
+    found.machine[machine.FILE_SYSTEM] = "ext4"
+    assert list(warnings(found)) == []
+    found.machine[machine.FILE_SYSTEM] = "tmpfs"
+    (warning,) = warnings(found)
+    assert "to memory (tmpfs)" in warning
 
 
 def test_results_of_an_older_run_can_still_be_read(tmp_path: Path):
@@ -267,6 +328,10 @@ def test_results_are_published_between_the_marks_again_and_again(tmp_path: Path)
     assert "2,222" in text
     assert "1,111" not in text
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["plot.svg", "results.json"]
+    (tmp_path / "out" / "plot.svg").unlink()
+    publish(tmp_path / "out", readme, tmp_path / "results")
+    assert "![" not in readme.read_text()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["results.json"]
 
 
 def test_a_quick_look_or_nothing_is_not_published(tmp_path: Path):
