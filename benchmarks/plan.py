@@ -35,7 +35,7 @@ class Plan:
     long_queue: int = 1_000_000
     claims: int = 500
     slow: int = 2000
-    slow_others: int = 600
+    slow_others: int = 120
     _drained: Mapping[str, int] = field(default_factory=lambda: _DRAINED)
 
     def drained(self, name: str) -> int:
