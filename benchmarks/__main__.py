@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -20,10 +21,11 @@ from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.publishing import draw, publish, write
 from benchmarks.rendering import RENDERING
 from benchmarks.results import Results
-from benchmarks.section import LeftOut, Section, Stopped
+from benchmarks.section import LeftOut, Run, Section, Stopped
 from benchmarks.table import line, reached, warnings
 from benchmarks.transaction import TRANSACTION
 from benchmarks.waiting import WAITING
+from mailer.errors import QueueUnavailable
 
 SECTIONS = (TRANSACTION, RENDERING, DRAINING, ACCEPTING, END_TO_END, LATENCY, MEMORY, GROWTH, WAITING)
 MOST_ROUNDS = 20
@@ -56,16 +58,26 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 async def measure(sections: Sequence[Section], plan: Plan, results: Results, out: Path) -> None:
-    """What is there is written after each section, so that a long run that is stopped was not for nothing."""
-    for section in sections:
-        async with aclosing(section.runs(plan)) as runs:
-            async for found in runs:
-                results.add(section.name, found)
-                if isinstance(found, LeftOut):
-                    print(f"{section.name} · {found.subject} · left out: {found.reason}", flush=True)
-                else:
-                    print(line(section.name, found.subject, found.figures), flush=True)
-        write(results, sections, out)
+    """What is there is written after each section and however it ends, so that a long run that is stopped was not for
+    nothing. One that is stopped before its first figure leaves what the last one wrote."""
+    for turn, section in enumerate(sections):
+        if turn:  # before the first, somebody has looked
+            results.note_busy(await asyncio.to_thread(machine.busy, machine.BETWEEN_S), section.name)
+        try:
+            async with aclosing(section.runs(plan)) as runs:
+                async for found in runs:
+                    _note(section, found, results)
+        finally:
+            if results.sections:
+                write(results, sections, out)
+
+
+def _note(section: Section, found: Run | LeftOut, results: Results) -> None:
+    results.add(section.name, found)
+    if isinstance(found, LeftOut):
+        print(f"{section.name} · {found.subject} · left out: {found.reason}", flush=True)
+    else:
+        print(line(section.name, found.subject, found.figures), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -75,8 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             publish(options.out)
             return
         _measured(options)
-    except Stopped as stopped:
-        sys.exit(f"Stopped. {stopped}")
+    except (Stopped, QueueUnavailable, subprocess.TimeoutExpired) as reason:
+        sys.exit(f"Stopped. {reason}")
+    except AssertionError as error:  # of `until`, which says what did not happen
+        if not error.args:
+            raise
+        sys.exit(f"Stopped. {error}")
 
 
 def _measured(options: argparse.Namespace) -> None:

@@ -2,7 +2,8 @@
 its own."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import orjson
@@ -38,9 +39,9 @@ def _batches(jobs: int, first: int, more: dict[str, Any]) -> Iterator[bytes]:
         yield orjson.dumps({"jobs": [job(number) | more for number in numbers]})
 
 
-async def _watched(jobs: int, pids: dict[str, int], call: Awaitable[Posted]) -> Figures:
+async def _watched(jobs: int, pids: dict[str, int], call: Callable[[], Awaitable[Posted]]) -> Figures:
     before = {name: cpu_s([pid]) for name, pid in pids.items()}
-    posted = await call
+    posted = await call()
     spent = {f"{name}_cpu_ms": (cpu_s([pid]) - before[name]) * 1000 / jobs for name, pid in pids.items()}
     return {
         "jobs_per_s": jobs / posted.elapsed_s,
@@ -60,9 +61,9 @@ async def _runs(plan: Plan) -> Runs:
                     url, pids = str(client.base_url), {"api": api.pid, "queue_server": place.server.pid}
                     await singles(url, int(plan.singles * WARM_PART), CALLERS)
                     for name, jobs, call in (
-                        ("one by one", plan.one_by_one, singles(url, plan.one_by_one, 1)),
-                        ("singles", plan.singles, singles(url, plan.singles, CALLERS)),
-                        ("batches", plan.batched, batches(url, plan.batched, BATCH_CALLERS)),
+                        ("one by one", plan.one_by_one, partial(singles, url, plan.one_by_one, 1)),
+                        ("singles", plan.singles, partial(singles, url, plan.singles, CALLERS)),
+                        ("batches", plan.batched, partial(batches, url, plan.batched, BATCH_CALLERS)),
                     ):
                         yield Run(f"{name}, {appendfsync}", await _watched(jobs, pids, call))
 

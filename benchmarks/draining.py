@@ -1,22 +1,24 @@
 """How fast a full queue is drained, and what CPU that takes by process: Postroom and its peers in turn."""
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
-from benchmarks.figures import cpu_s, with_children
+from benchmarks.figures import cpu_s, family
 from benchmarks.peers import PEERS
 from benchmarks.peers.peer import Arena, Peer
 from benchmarks.peers.processes import PeerFailed
 from benchmarks.plan import POSTROOM, Plan
-from benchmarks.relay import Relay, RelayMaker, counting_relay
+from benchmarks.relay import LOOK_EVERY_S, Relay, RelayMaker, counting_relay
 from benchmarks.section import LeftOut, Run, Runs, Section, Stopped
 from benchmarks.stage import fill, stage, workers
 
-WARM_PART = 0.1
-"""Of the mails, which come before the clock runs: a process that has just started compiles and connects."""
+WARM_PART, WARM_S, WARM_AT_MOST = 0.1, 1.0, 0.5
+"""A process that has just started compiles, forks and connects: so many of the mails come before the clock runs, and
+those of so long a time from the first one on, but no more than so many."""
 PROCESSES = (1, 2)
 OURS, OURS_TWICE = (f"{POSTROOM}, {processes}" for processes in ("1 process", "2 processes"))
 
@@ -32,10 +34,9 @@ class Drain:
 
 
 async def timed(relay: Relay, mails: int, worker_pids: Callable[[], list[int]], server_pid: int) -> Drain:
-    """From WARM_PART of the mails on until so many have come."""
-    warm = max(1, int(mails * WARM_PART))
+    """From the end of the warm-up until so many have come."""
     begun_with = relay.look()
-    await relay.until(begun_with + warm)
+    await _warm(relay, mails)
 
     def spent() -> list[float]:
         return [cpu_s(worker_pids()), cpu_s([server_pid]), cpu_s([relay.pid])]
@@ -46,6 +47,17 @@ async def timed(relay: Relay, mails: int, worker_pids: Callable[[], list[int]], 
     await relay.until(begun_with + mails)
     elapsed, after, counted = time.perf_counter() - began, spent(), relay.counted - first
     return Drain(counted / elapsed, *((now - then) * 1000 / counted for now, then in zip(after, before, strict=True)))
+
+
+async def _warm(relay: Relay, mails: int) -> None:
+    """Until the larger of WARM_PART of the mails, and what came in WARM_S; that one within WARM_AT_MOST."""
+    begun_with = relay.counted
+    await relay.until(begun_with + 1)
+    ends = relay.arrivals[begun_with] + WARM_S
+    await relay.until(begun_with + max(1, int(mails * WARM_PART)))
+    while relay.counted < begun_with + mails * WARM_AT_MOST and time.perf_counter() < ends:
+        await asyncio.sleep(LOOK_EVERY_S)
+        relay.look()
 
 
 async def watched(relay: Relay, mails: int, worker_pids: Callable[[], list[int]], server_pid: int) -> Drain:
@@ -77,7 +89,7 @@ async def of_peer(peer: Peer, mails: int, processes: int, make_relay: RelayMaker
 
 
 def family_of(pids: list[int]) -> Callable[[], list[int]]:
-    return lambda: [one for pid in pids for one in with_children(pid)]
+    return lambda: family(pids)
 
 
 def unfit(peer: Peer) -> str | None:

@@ -3,6 +3,7 @@
 import os
 import statistics
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -30,14 +31,14 @@ def memory_mb(pid: int) -> float:
     raise RuntimeError(f"/proc/{pid}/smaps_rollup has no Pss")
 
 
-def with_children(pid: int) -> list[int]:
-    """A process and all that descends from it."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return [pid, *(one for child in children for one in with_children(child))]
+def family(pids: Iterable[int]) -> list[int]:
+    """These processes and all that descend from them."""
+    found = list(pids)
+    for pid in found:  # grows as it goes
+        with suppress(OSError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks.accepting import BATCH_CALLERS, batches
-from benchmarks.draining import family_of, postroom, timed
+from benchmarks.draining import family_of, timed
 from benchmarks.plan import Plan
 from benchmarks.relay import Relay, counting_relay
 from benchmarks.section import Figures, Run, Runs, Section, Stopped
-from benchmarks.stage import Stage, queued, quiet, stage, workers
+from benchmarks.stage import Stage, fill, queued, quiet, stage, workers
 from mailer.server import parse_queue_url
 from mailer.settings import MailerSettings
 from mailer.store.connection import RedisClient, connect
@@ -54,14 +54,21 @@ async def _rewrites(redis: RedisClient) -> int:
     return int(told["aof_rewrites"]) + int(told["aof_rewrite_in_progress"])
 
 
-async def claims(place: Stage, count: int) -> Figures:
-    """Of claims with nothing due: what one takes the server, by its own count."""
+async def short(mails: int) -> Figures:
+    """All of a queue of a server of its own."""
+    async with stage() as place, counting_relay() as relay:
+        await fill(place.environment(relay.url), mails)
+        return await part_of(place, relay, mails)
+
+
+async def claims(place: Stage, count: int, turn: int) -> Figures:
+    """Of claims with nothing due: what one takes the server, by its own count. No two claims have one number."""
     settings = MailerSettings.load({})
     async with connect(parse_queue_url(place.redis_url)) as redis:
         leases = LeaseStore(redis, settings.retention, settings.durable, LEASE_MS)
         await quiet(redis)
         before = await _scripts(redis)
-        for number in range(1, count + 1):
+        for number in range(turn * count + 1, (turn + 1) * count + 1):
             claim = await leases.claim("benchmark", number, wanted=100, running=0)
             if claim.jobs:
                 raise Stopped("A job was due that is scheduled for later")
@@ -80,13 +87,15 @@ async def _runs(plan: Plan) -> Runs:
     async with stage() as place, counting_relay() as relay:
         await fill_far(place.environment(relay.url), plan.long_queue)
         for _ in range(plan.rounds):
-            yield Run(SHORT, {"queued": plan.short_queue, **asdict(await postroom(plan.short_queue, 1))})
+            yield Run(SHORT, {"queued": plan.short_queue, **await short(plan.short_queue)})
             yield Run(LONG, {"queued": plan.long_queue, **await part_of(place, relay, plan.short_queue)})
     async with stage() as place:
-        yield Run(NONE_SCHEDULED, {"queued": 0} | await claims(place, plan.claims))
+        for turn in range(plan.rounds):
+            yield Run(NONE_SCHEDULED, {"queued": 0} | await claims(place, plan.claims, turn))
         later = (datetime.now(UTC) + SCHEDULED_FOR).isoformat()
         await fill_far(place.environment(f"smtp://127.0.0.1:{free_port()}"), plan.long_queue, send_at=later)
-        yield Run(MANY_SCHEDULED, {"queued": plan.long_queue} | await claims(place, plan.claims))
+        for turn in range(plan.rounds, 2 * plan.rounds):
+            yield Run(MANY_SCHEDULED, {"queued": plan.long_queue} | await claims(place, plan.claims, turn))
 
 
 GROWTH = Section(

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from importlib import metadata
@@ -16,7 +17,10 @@ from mailer.errors import SettingsError
 from tests.peers.smtp_sink import lacking_sink, sink_environment, sink_program
 
 ROOT = Path(__file__).parents[1]
+FILE_SYSTEM = "files of the queue server on"
+IN_MEMORY = ("tmpfs", "ramfs")
 SAMPLE_S = 2.0
+BETWEEN_S = 1.0
 MOST_BUSY = 0.1
 MOST_DRIFT = 0.15
 WORK_TURNS = 3
@@ -46,6 +50,7 @@ def described() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "processor": f"{model[1] if model else 'unknown'} ({platform.machine()})",
         "memory": f"{int(memory[1]) / KB / KB:.0f} GB" if memory else "unknown",
+        FILE_SYSTEM: file_system(Path(tempfile.gettempdir()), Path("/proc/mounts").read_text()),
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
         "queue server": f"{engine.name} {engine.version}, {_allocator(engine)}",
@@ -53,6 +58,13 @@ def described() -> dict[str, str]:
         "Node.js": _said("node", "--version"),
         "commit": _said("git", "describe", "--always", "--dirty"),
     } | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def file_system(folder: Path, mounts: str) -> str:
+    """The type of the one that a folder lies in, by the text of /proc/mounts (proc(5)); the last of two counts."""
+    found = {Path(point.replace("\\040", " ")): kind for _, point, kind, *_ in map(str.split, mounts.splitlines())}
+    resolved = folder.resolve()
+    return next((found[path] for path in (resolved, *resolved.parents) if path in found), "unknown")
 
 
 def _allocator(engine: Engine) -> str:
@@ -76,10 +88,10 @@ def _said(program: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def busy() -> float:
-    """The share of all cores that others took in SAMPLE_S, while we did nothing."""
+def busy(within_s: float = SAMPLE_S) -> float:
+    """The share of all cores that others took in that time, while we did nothing."""
     before = Path("/proc/stat").read_text()
-    time.sleep(SAMPLE_S)
+    time.sleep(within_s)
     return busy_between(before, Path("/proc/stat").read_text())
 
 

@@ -38,9 +38,9 @@ async def payloads(redis: RedisClient) -> tuple[list[bytes], int]:
     return found, octets
 
 
-async def _runs(plan: Plan) -> Runs:
+async def _one(jobs: int) -> tuple[Run, ...]:
     async with stage() as place, counting_relay() as relay:
-        env, jobs = place.environment(relay.url), plan.stored
+        env = place.environment(relay.url)
         async with mortal_api(env) as (api, client):
             async with workers(env, 1) as pids:
                 await listening(place.redis, 1)
@@ -57,17 +57,23 @@ async def _runs(plan: Plan) -> Runs:
             for start in range(0, len(contents), AT_ONCE):
                 await place.redis.unlink(*contents[start : start + AT_ONCE])
             finished = await used_octets(place.redis)
-    yield Run(
-        "queue server",
-        {
-            "queued_octets": (queued - nothing) / jobs,
-            "data_octets": data / jobs,
-            "beyond_data_octets": (queued - nothing - data) / jobs,
-            "finished_octets": (finished - nothing) / jobs,
-        },
+    server = {
+        "queued_octets": (queued - nothing) / jobs,
+        "data_octets": data / jobs,
+        "beyond_data_octets": (queued - nothing - data) / jobs,
+        "finished_octets": (finished - nothing) / jobs,
+    }
+    return (
+        Run("queue server", server),
+        Run("API", {"rest_mb": api_rest, "load_mb": api_load}),
+        Run("worker", {"rest_mb": worker_rest, "load_mb": worker_load}),
     )
-    yield Run("API", {"rest_mb": api_rest, "load_mb": api_load})
-    yield Run("worker", {"rest_mb": worker_rest, "load_mb": worker_load})
+
+
+async def _runs(plan: Plan) -> Runs:
+    for _ in range(plan.rounds):
+        for run in await _one(plan.stored):
+            yield run
 
 
 MEMORY = Section("memory", "Memory: of the queue server for each job, and of processes (PSS)", _runs)

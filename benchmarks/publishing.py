@@ -32,7 +32,10 @@ def draw(results: Results, folder: Path) -> str | None:
         return "no plot: matplotlib comes with the peers in Python, run `python -m benchmarks.peers Dramatiq` once"
     command = (python.executable, "-m", "benchmarks.plot", str(folder.resolve()))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PLOT_TIMEOUT_S)
-    return None if done.returncode == 0 else f"no plot: {done.stderr.strip().splitlines()[-1:]}"
+    if done.returncode == 0:
+        return None
+    last_words = done.stderr.strip().rpartition("\n")[2]
+    return f"no plot: {last_words or f'it ended with {done.returncode}'}"
 
 
 def publish(folder: Path, readme: Path = README, published: Path = PUBLISHED) -> None:
@@ -43,6 +46,8 @@ def publish(folder: Path, readme: Path = README, published: Path = PUBLISHED) ->
         raise Stopped(f"Nothing to publish: {error.filename} is not there; run `make bench` first") from None
     if results.quick:
         raise Stopped(f"The results in {folder} are of a quick look: run `make bench` without --quick first")
+    if not results.work_after_ms:
+        raise Stopped(f"The run whose results are in {folder} did not come to its end: run `make bench` again")
     before, begin, rest = readme.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -50,6 +55,7 @@ def publish(folder: Path, readme: Path = README, published: Path = PUBLISHED) ->
     published.mkdir(exist_ok=True)
     picture = ""
     for name in (RESULTS, PLOT):
+        (published / name).unlink(missing_ok=True)
         if (folder / name).exists():
             shutil.copy(folder / name, published)
     if (folder / PLOT).exists():

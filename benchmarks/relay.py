@@ -51,7 +51,8 @@ class Relay:
         return self.counted
 
     async def until(self, mails: int) -> None:
-        """Until so many have come since it began. Raises Stopped where for STALLED_S none came, or more did."""
+        """Until so many have come since it began. Raises Stopped where for STALLED_S none came. Whether more did
+        is for `settle` to say."""
         seen, since = self.look(), time.monotonic()
         while seen < mails:
             await asyncio.sleep(LOOK_EVERY_S)

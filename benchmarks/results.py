@@ -13,7 +13,8 @@ RESULTS, TABLE, PLOT = "results.json", "table.md", "plot.svg"
 @dataclass(slots=True)
 class Results:
     """`busy`: the share of all cores that others took before it began. `work_before_ms`, `work_after_ms`: what a fixed
-    piece of work took on each core. `sections`: the figures of each run, by section and subject."""
+    piece of work took on each core. `sections`: the figures of each run, by section and subject. `busiest`: the largest
+    share that others took between two sections, and `busiest_before` is the second of these."""
 
     began_at: str
     rounds: int
@@ -24,12 +25,23 @@ class Results:
     work_after_ms: dict[str, float] = field(default_factory=dict)
     sections: dict[str, dict[str, list[Figures]]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    busiest: float = 0.0
+    busiest_before: str = ""
 
     def add(self, section: str, found: Run | LeftOut) -> None:
         if isinstance(found, LeftOut):
             self.left_out[f"{section}: {found.subject}"] = found.reason
         else:
             self.sections.setdefault(section, {}).setdefault(found.subject, []).append(found.figures)
+
+    def note_busy(self, share: float, section: str) -> None:
+        """What others took just before this section."""
+        if share > self.busiest:
+            self.busiest, self.busiest_before = round(share, 3), section
+
+    def lacks_some_of(self, section: str) -> bool:
+        """Whether a subject of it was left out."""
+        return any(name.startswith(f"{section}: ") for name in self.left_out)
 
     def values(self, section: str, subject: str, figure: str) -> list[float]:
         """One for each round, in their order; none where it was not measured."""

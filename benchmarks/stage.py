@@ -34,7 +34,8 @@ class Stage:
     folder: Path
 
     def environment(self, relay_url: str, **settings: str) -> dict[str, str]:
-        """Of Postroom's processes: nothing but what they need to run, and the defaults."""
+        """Of Postroom's processes: what they need to run, and the defaults but for two. `log_level` is warning, since
+        no other tool here but Postfix logs each mail; `auth` is off, since no other tool asks for a key."""
         own = {"redis_url": self.redis_url, "smtp_url": relay_url, "from_": SENDER, "auth": "off"}
         return environment(**own, templates_dir=str(TEMPLATES), log_level="warning", **settings)
 

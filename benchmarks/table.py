@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.machine import MOST_BUSY, MOST_DRIFT, drift
+from benchmarks.machine import FILE_SYSTEM, IN_MEMORY, MOST_BUSY, MOST_DRIFT, drift
 from benchmarks.plan import POSTROOM
 from benchmarks.results import Results
 from benchmarks.section import Figures, Section
@@ -109,6 +109,13 @@ def warnings(results: Results) -> Iterator[str]:
         yield "A quick look: counts are too small for figures that mean something."
     if results.busy > MOST_BUSY:
         yield f"The machine was {results.busy:.0%} busy with other work when it began."
+    if results.busiest > MOST_BUSY:
+        yield (
+            f"The machine was {results.busiest:.0%} busy with other work before {results.busiest_before}: its figures "
+            "may be low."
+        )
+    if (kind := results.machine.get(FILE_SYSTEM)) in IN_MEMORY:
+        yield f"The queue server wrote its file to memory ({kind}): `appendfsync` costs nothing there. Set TMPDIR."
     change = drift(results.work_before_ms, results.work_after_ms)
     if change > MOST_DRIFT:
         yield f"The machine changed its speed by {change:.0%} from beginning to end: only ratios mean something."

@@ -14,7 +14,7 @@ ONE, TWO = f"{POSTROOM}, 1 process", f"{POSTROOM}, 2 processes"
 @dataclass(frozen=True, slots=True)
 class Target:
     """The median of a figure, or of its ratio to that of another subject in the same round; of EVERY_PEER it is the one
-    with the largest figure, however many processes it has."""
+    with the largest figure, however many processes it has. Who that is, is not known where one was left out."""
 
     what: str
     section: str
@@ -64,6 +64,8 @@ TARGETS = (
 
 def measured(target: Target, results: Results) -> float | None:
     """None where it was not."""
+    if target.against == EVERY_PEER and results.lacks_some_of(target.section):
+        return None
     values = results.values(target.section, target.subject, target.figure)
     if target.against is not None:
         values = [own / other for own, other in zip(values, _others(target, results), strict=False)]

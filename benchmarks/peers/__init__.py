@@ -1,4 +1,5 @@
-"""The other tools of this field, each as its own documentation recommends for speed: the one list of them.
+"""The other tools of this field: the one list of them. Two are as their READMEs begin, naive arq and Dramatiq; the
+others are as their own documentation recommends for speed.
 
 What their workers run stands in programs/ and bullmq/. Nothing of it is imported here, since each worker imports this.
 """
@@ -20,7 +21,7 @@ PEERS: tuple[Peer, ...] = (
         "naive arq",
         OurPython(),
         ("-m", _ARQ),
-        lambda processes: [("-m", "arq", f"{_ARQ}.WorkerSettings")] * processes,
+        lambda processes: [("-m", "arq", f"{_ARQ}.WorkerSettings", "--custom-log-dict", f"{_ARQ}.LOGGING")] * processes,
     ),
     Queued(
         "Dramatiq",

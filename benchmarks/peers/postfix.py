@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.figures import family
 from benchmarks.peers.environments import environment
 from benchmarks.peers.peer import Arena
-from benchmarks.peers.processes import PeerFailed, family, listens, run, until_gone
+from benchmarks.peers.processes import PeerFailed, listens, run, until_gone
 from tests.peers.private_root import lacking, lacking_root, private_root
 from tests.support.processes import free_port
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+from benchmarks.figures import family
 from cli.children import end_with_parent
 
 RUN_TIMEOUT_S = 600.0
@@ -17,16 +18,6 @@ SHOWN = 2000
 
 class PeerFailed(Exception):
     """A program of a peer ended badly; the text has the end of what it printed."""
-
-
-def family(pids: Sequence[int]) -> list[int]:
-    """These processes and all that descend from them. Linux only."""
-    found = list(pids)
-    for pid in found:  # grows as it goes
-        with suppress(OSError):
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                found += map(int, (thread / "children").read_text().split())
-    return found
 
 
 async def run(command: Sequence[str], env: Mapping[str, str], log: Path) -> None:

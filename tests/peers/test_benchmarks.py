@@ -10,25 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine
-from benchmarks.__main__ import SECTIONS, main
-from benchmarks.peers.environments import PeersPython
-from benchmarks.publishing import BEGIN, END, draw, publish, write
+from benchmarks.__main__ import main, measure
+from benchmarks.load import post_all
+from benchmarks.plan import QUICK, Plan
 from benchmarks.relay import Relay, counting_relay, slow_relay
 from benchmarks.results import Results, read
-from benchmarks.section import Figures, LeftOut, Run, Stopped
-from benchmarks.table import reached, warnings
-from benchmarks.targets import TARGETS, Target, is_reached, measured
+from benchmarks.section import Run, Runs, Section, Stopped
 from tests.peers.smtp_sink import lacking_sink
 from tests.support.processes import ROOT, environment
 
 needs_sink = pytest.mark.skipif(lacking_sink() is not None, reason=str(lacking_sink()))
-CHEAP = ("rendering", "accepts", "end_to_end", "slow_relay")
-IDLE = "cpu 100 0 100 800 0 0 0 0 0 0\ncpu0 1 1 1 1\n"
+CHEAP = ("rendering", "accepts", "end_to_end", "latency", "memory", "slow_relay")
 
 
-def results(*, quick: bool = False, **sections: dict[str, list[Figures]]) -> Results:
-    return Results("now", 3, quick, 0.0, {"cores": "2"}, {"core 0": 50.0}, {"core 0": 50.0}, sections)
+def nothing() -> Results:
+    return Results("now", 1, True, 0.0, {"cores": "2"}, {"core 0": 50.0})
 
 
 async def hand_over(relay: Relay, mails: int) -> None:
@@ -41,6 +37,7 @@ async def hand_over(relay: Relay, mails: int) -> None:
 
 
 @needs_sink
+@pytest.mark.timeout(180)
 async def test_a_quick_look_measures_with_real_processes_and_writes_down_what_it_found(tmp_path: Path):
     command = (sys.executable, "-m", "benchmarks", "--quick", "--even-if-busy", "--only", ",".join(CHEAP))
     child = await asyncio.create_subprocess_exec(
@@ -54,8 +51,13 @@ async def test_a_quick_look_measures_with_real_processes_and_writes_down_what_it
     assert child.returncode == 0, said
     found = read(tmp_path / "found")
     assert set(found.sections) == set(CHEAP)
-    assert all(value >= 0 for runs in found.sections.values() for each in runs.values() for value in each[0].values())
-    assert (found.values("end_to_end", "everysec", "round_trips"), found.work_after_ms) != ([], {})
+    each = [run for subjects in found.sections.values() for runs in subjects.values() for run in runs]
+    assert all(value >= 0 for figures in each for value in figures.values())
+    rates = [value for figures in each for name, value in figures.items() if name.endswith("_per_s")]
+    assert len(rates) == len(("one by one", "singles", "batches")) * 2 + len(("everysec", "always")) + 2
+    assert min(rates) > 0
+    assert found.median("end_to_end", "everysec", "round_trips")
+    assert found.work_after_ms.keys() == found.work_before_ms.keys()
     table = (tmp_path / "found" / "table.md").read_text()
     for section, subjects in found.sections.items():
         assert all(f"{section} · {subject} · " in said and f"| {subject} |" in table for subject in subjects)
@@ -78,6 +80,50 @@ async def test_a_sink_that_counted_other_than_was_sent_stops_the_measurement(
                 await relay.settle(sent)
 
 
+@pytest.mark.parametrize(
+    ("path", "answer", "told"),
+    [
+        ("/jobs", "202 Accepted\r\nContent-Length: 2\r\n\r\n{}", None),
+        ("/jobs", "503 Service Unavailable\r\nContent-Length: 4\r\n\r\nlate", "not accepted: HTTP/1.1 503 Service"),
+        ("/jobs/batch", 'REST"rejected":0}', None),
+        ("/jobs/batch", 'REST"rejected":1}', '"rejected":1'),
+    ],
+    ids=["accepted", "not a 202", "all of a batch", "one of a batch rejected"],
+)
+async def test_a_job_that_was_not_accepted_stops_the_measurement(path: str, answer: str, told: str | None):
+    said = answer.replace("REST", '202 Accepted\r\nContent-Length: 28\r\n\r\n{"accepted":99,')
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline():
+            await reader.readuntil(b"Content-Length: 2\r\n\r\n{}")
+            writer.write(f"HTTP/1.1 {said}".encode())
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        posting = post_all(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", path, [b"{}"] * 3, 2)
+        if told is None:
+            assert (await posting).requests == 3
+            return
+        with pytest.raises(Stopped, match=told):
+            await posting
+
+
+async def test_what_was_measured_before_a_stop_is_written_down(tmp_path: Path):
+    async def stopping(_: Plan) -> Runs:
+        yield Run("first", {"cpu_ms": 1.0})
+        raise Stopped("the sink counted another number")
+
+    async def at_once(_: Plan) -> Runs:
+        raise Stopped("nothing was found")
+        yield
+
+    with pytest.raises(Stopped):
+        await measure([Section("some", "Some", stopping)], QUICK, nothing(), tmp_path)
+    with pytest.raises(Stopped):
+        await measure([Section("none", "None", at_once)], QUICK, nothing(), tmp_path)
+    assert read(tmp_path).sections == {"some": {"first": [{"cpu_ms": 1.0}]}}
+
+
 @needs_sink
 async def test_a_sink_is_not_held_up_by_a_harness_that_waits_for_something_else():
     """Each count goes through a pipe, and a pipe that nobody reads is full at some time."""
@@ -86,88 +132,25 @@ async def test_a_sink_is_not_held_up_by_a_harness_that_waits_for_something_else(
         await relay.settle(5000)
 
 
-@pytest.mark.parametrize(
-    ("after", "share"),
-    [
-        ("cpu 100 0 100 1000 0 0 0 0 0 0", 0.0),
-        ("cpu 150 50 150 850 0 0 0 0 0 0", 0.75),
-        ("cpu 100 0 100 900 0 50 50 0 0 0", 0.5),
-        ("cpu 100 0 100 900 0 0 0 100 0 0", 0.5),
-        ("cpu 100 0 100 800 200 0 0 0 0 0", 0.0),
-        ("cpu 200 0 100 900 0 0 0 0 100 0", 0.5),
-        (IDLE, 1.0),
-    ],
-    ids=["idle", "others", "interrupts", "stolen by the host", "waits for a disk", "a guest, once", "no time passed"],
-)
-def test_how_busy_the_machine_is_is_read_from_two_looks(after: str, share: float):
-    assert machine.busy_between(IDLE, f"{after}\nctxt 1\n") == pytest.approx(share)
+async def test_others_are_looked_for_between_sections_while_nothing_of_ours_runs(tmp_path: Path):
+    at_work: list[str] = []
 
+    def section(name: str) -> Section:
+        async def runs(_: Plan) -> Runs:
+            at_work.append(name)
+            yield Run("one", {"cpu_ms": 1.0})
+            at_work.remove(name)
 
-def test_a_busy_machine_is_told_in_one_line_with_what_to_do():
-    assert machine.too_busy(0.1) is None
-    told = machine.too_busy(0.34)
-    assert told is not None
-    assert "34% busy" in told
-    assert "--even-if-busy" in told
-    assert "\n" not in told
+        return Section(name, name, runs)
 
+    class Looking(Results):
+        def note_busy(self, share: float, section: str) -> None:
+            looked.append((section, 0 <= share <= 1, tuple(at_work)))
 
-def test_a_machine_that_changed_its_speed_is_told():
-    found = results()
-    assert list(warnings(found)) == []
-    found.work_after_ms = {"core 0": 60.0}
-    assert machine.drift(found.work_before_ms, found.work_after_ms) == pytest.approx(0.2)
-    (warning,) = warnings(found)
-    assert "changed its speed by 20%" in warning
-
-
-def test_the_fixed_work_takes_time_on_each_core():
-    assert all(milliseconds > 0 for milliseconds in machine.work_ms().values())
-
-
-TO_ARQ = Target("", "drain", "Postroom, 1 process", "mails_per_s", 12, "times", against="naive arq, 1 process")
-TO_ALL = Target("", "drain", "Postroom, 2 processes", "mails_per_s", 1, "times", against="every peer")
-
-
-def test_ratios_are_taken_round_by_round_before_their_median():
-    found = results(
-        drain={
-            "Postroom, 1 process": [{"mails_per_s": rate} for rate in (1000.0, 3000.0, 2400.0)],
-            "naive arq, 1 process": [{"mails_per_s": rate} for rate in (100.0, 200.0, 200.0)],
-        }
-    )
-    assert measured(TO_ARQ, found) == 12
-    assert is_reached(TO_ARQ, 12)
-    assert not is_reached(TO_ARQ, 11.9)
-
-
-def test_the_fastest_peer_is_the_fastest_of_each_round_however_many_processes_it_has():
-    found = results(
-        drain={
-            "Postroom, 1 process": [{"mails_per_s": 9000.0}] * 2,
-            "Postroom, 2 processes": [{"mails_per_s": 3000.0}] * 2,
-            "A, 1 process": [{"mails_per_s": 1500.0}, {"mails_per_s": 100.0}],
-            "B": [{"mails_per_s": 1000.0}],
-        }
-    )
-    assert measured(TO_ALL, found) == (2 + 30) / 2
-
-
-def test_what_must_be_reached_is_shown_with_what_was_not_measured():
-    found = results(rendering={"Postroom": [{"cpu_ms": 0.3}]}, latency={"everysec": [{"p50_ms": 16.0}]})
-    rows = {row.split(" | ")[0].removeprefix("| "): row for row in reached(found).splitlines()}
-    assert rows["render and compose, CPU"].endswith("| at most 0.4 ms a mail | 0.300 | yes |")
-    assert rows["POST to 250 at 10/s, p50"].endswith("| at most 15 ms | 16 | **no** |")
-    assert rows["drain, 1 worker process"].endswith("|  | not measured |")
-    assert set(rows) > {target.what for target in TARGETS}
-
-
-def test_a_subject_that_is_left_out_is_told_with_the_reason(tmp_path: Path):
-    found = results()
-    found.add("drain", LeftOut("BullMQ + nodemailer", "node not found: install Node.js"))
-    found.add("drain", Run("Postroom, 1 process", {"mails_per_s": 1.0}))
-    write(found, SECTIONS, tmp_path)
-    assert "Left out: drain: BullMQ + nodemailer: node not found" in (tmp_path / "table.md").read_text()
+    looked: list[tuple[str, bool, tuple[str, ...]]] = []
+    found = Looking("now", 1, True, 0.0, {}, {})
+    await measure([section("first"), section("second")], QUICK, found, tmp_path)
+    assert looked == [("second", True, ())]
 
 
 @pytest.mark.parametrize(
@@ -184,37 +167,3 @@ def test_what_cannot_be_asked_for_is_told(arguments: list[str], told: str, capsy
     with pytest.raises(SystemExit):
         main(arguments)
     assert told in capsys.readouterr().err
-
-
-def test_results_are_published_between_the_marks_again_and_again(tmp_path: Path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n\n{BEGIN}\n{END}\n\nafter\n")
-    for rate in (1111.0, 2222.0):
-        write(results(drain={"Postroom, 1 process": [{"mails_per_s": rate}]}), SECTIONS, tmp_path / "out")
-        (tmp_path / "out" / "plot.svg").write_text("<svg/>")
-        publish(tmp_path / "out", readme, tmp_path / "results")
-    text = readme.read_text()
-    assert text.startswith(f"before\n\n{BEGIN}\n\n![")
-    assert text.endswith(f"{END}\n\nafter\n")
-    assert "2,222" in text
-    assert "1,111" not in text
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["plot.svg", "results.json"]
-
-
-def test_a_quick_look_or_nothing_is_not_published(tmp_path: Path):
-    with pytest.raises(Stopped, match="run `make bench` first"):
-        publish(tmp_path)
-    write(results(quick=True), SECTIONS, tmp_path)
-    with pytest.raises(Stopped, match="without --quick"):
-        publish(tmp_path)
-
-
-def test_the_plot_is_drawn_from_what_was_written(tmp_path: Path):
-    if not PeersPython().is_installed():
-        pytest.skip("the environment of the peers, which has matplotlib, is not installed")
-    found = results(
-        drain={name: [{"mails_per_s": 1.0}] for name in ("Postroom, 1 process", "Postroom, 2 processes", "Postfix")}
-    )
-    write(found, SECTIONS, tmp_path)
-    assert draw(found, tmp_path) is None
-    assert "<svg" in (tmp_path / "plot.svg").read_text()

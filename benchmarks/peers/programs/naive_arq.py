@@ -1,5 +1,5 @@
-"""arq and aiosmtplib as their READMEs show them: arq's defaults (10 jobs at a time, polling each 0.5 s), and a new
-connection for each mail. As a program it fills the queue."""
+"""arq and aiosmtplib as their READMEs show them: arq's defaults (10 jobs at a time, polling each 0.5 s) but for
+its two log lines a job, and a new connection for each mail. As a program it fills the queue."""
 
 import asyncio
 from typing import Any
@@ -11,6 +11,7 @@ from arq.connections import RedisSettings
 from benchmarks.peers.programs.arena import NUMBERS, REDIS_URL, SMTP_HOST, SMTP_PORT
 from benchmarks.peers.programs.plain_mail import message
 
+LOGGING = {"version": 1, "disable_existing_loggers": False, "loggers": {"arq": {"level": "WARNING"}}}
 SETTINGS = RedisSettings.from_dsn(REDIS_URL)
 
 
