@@ -21,7 +21,7 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 0.5
 WRITES_REFUSED = frozenset({"READONLY", "OOM", "MISCONF"})
 """Words that stand in an error for as long as the server takes no writes; a script's error has them in the middle."""
-REPLY_TIMEOUT_S = 1.6
+REPLY_TIMEOUT_S = 1.7
 """Longer than a sync may take (scripts.py): else what the server says of it would not be heard."""
 CALL_TIMEOUT_S = 1.8
 """Bound of one call with all its repeats: the API promises its 503 within 2 s."""

@@ -125,7 +125,8 @@ async def test_what_arq_leaves_behind_is_nothing(
 
         await until(queue_is_empty, what="an empty queue")
     leftovers = {key: await redis.ttl(key) for key in await redis.keys("*")}
-    assert sorted(key for key, ttl in leftovers.items() if ttl < 0) == [b"postroom:epoch", b"postroom:jobs:sent"]
+    ours = [b"postroom:epoch", b"postroom:jobs:sent", b"postroom:workers"]
+    assert sorted(key for key, ttl in leftovers.items() if ttl < 0) == ours
 
 
 async def test_a_worker_that_is_stopped_waits_for_relays_that_have_a_whole_mail(
