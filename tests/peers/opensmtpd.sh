@@ -1,5 +1,4 @@
-# OpenSMTPD as a relay. Runs inside a private root. The one of Debian 12 (6.8.0p2) offers TLS and cannot do it: with
-# OpenSSL 3 it does not find its own key (issue 1171 of OpenSMTPD, mended since).
+# OpenSMTPD as a relay. Runs inside a private root.
 printf 'opensmtpd:x:7001:7001::/var/lib/opensmtpd/empty:/bin/false\nopensmtpq:x:7002:7002::/var/lib/opensmtpd/empty:/bin/false\n' >> /etc/passwd
 printf 'mails:x:7003:7003::/peer:/bin/sh\n' >> /etc/passwd
 printf 'opensmtpd:x:7001:\nopensmtpq:x:7002:\nmails:x:7003:\n' >> /etc/group

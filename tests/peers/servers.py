@@ -5,10 +5,7 @@ later@deferred.test a 450.
 """
 
 import asyncio
-import functools
 import re
-import smtplib
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -110,17 +107,6 @@ async def mail_server(name: str, folder: Path) -> AsyncIterator[MailServer]:
 
         await until(answers, what=f"the start of {name}; its log: {folder / 'log'}")
         yield server
-
-
-@functools.cache
-def handshake_trouble(server: MailServer) -> str | None:
-    """What Python's own SMTP client says of the server's STARTTLS."""
-    with smtplib.SMTP("127.0.0.1", server.submission_port, timeout=10) as client:
-        try:
-            client.starttls(context=ssl.create_default_context(cafile=server.ca_file))
-        except ssl.SSLError as error:
-            return f"{server.name} cannot do TLS on this system: {error}"
-    return None
 
 
 async def _greets(port: int) -> bool:

@@ -11,7 +11,7 @@ import trustme
 from mailer.jobs import Phase
 from tests.peers import contents
 from tests.peers.handing_over import Hands, hands
-from tests.peers.servers import MailServer, handshake_trouble
+from tests.peers.servers import MailServer
 from worker.relays.answers import Kind
 
 ADA, BOB = "ada@example.test", "bob@example.test"
@@ -20,20 +20,10 @@ CONTENTS = contents.each()
 WAYS = ("in the clear, without AUTH", "STARTTLS and AUTH PLAIN", "TLS from the start and AUTH LOGIN")
 
 
-@pytest.fixture
-def secure(server: MailServer) -> MailServer:
-    if (trouble := handshake_trouble(server)) is not None:
-        pytest.skip(trouble)
-    return server
-
-
 @pytest.fixture(params=WAYS)
 async def relay(request: pytest.FixtureRequest, server: MailServer) -> AsyncIterator[Hands]:
-    url = server.url
-    if request.param != WAYS[0]:
-        secure: MailServer = request.getfixturevalue("secure")
-        url = secure.submission_url if request.param == WAYS[1] else secure.submissions_url
-    async with hands(url) as ours:
+    urls = (server.url, server.submission_url, server.submissions_url)
+    async with hands(dict(zip(WAYS, urls, strict=True))[request.param]) as ours:
         yield ours
 
 
@@ -131,12 +121,12 @@ async def test_a_mail_larger_than_the_relay_takes_is_not_offered_to_it(relay: Ha
 
 
 async def test_the_password_goes_once_by_a_mechanism_that_is_offered_and_is_not_written_down(
-    secure: MailServer,
+    server: MailServer,
 ) -> None:
-    only_login = secure.name in {"postfix", "exim"}
+    only_login = server.name in {"postfix", "exim"}
     for url, mechanism in (
-        (secure.submission_url, "PLAIN"),
-        (secure.submissions_url, "LOGIN" if only_login else "PLAIN"),
+        (server.submission_url, "PLAIN"),
+        (server.submissions_url, "LOGIN" if only_login else "PLAIN"),
     ):
         async with hands(url) as ours:
             handed = await ours.over(short(), ADA)
@@ -145,8 +135,8 @@ async def test_the_password_goes_once_by_a_mechanism_that_is_offered_and_is_not_
         assert handed.conversation.count("> AUTH") == 1
 
 
-async def test_a_wrong_password_is_one_failure_and_nothing_is_sent(secure: MailServer) -> None:
-    for url in (secure.submission_url, secure.submissions_url):
+async def test_a_wrong_password_is_one_failure_and_nothing_is_sent(server: MailServer) -> None:
+    for url in (server.submission_url, server.submissions_url):
         async with hands(url.replace("s3cret", "wrong")) as ours:
             handed = await ours.over(short(), ADA)
         assert (handed.decisive.phase, handed.decisive.reply.code) == (Phase.AUTH, 535)
@@ -155,25 +145,14 @@ async def test_a_wrong_password_is_one_failure_and_nothing_is_sent(secure: MailS
 
 
 async def test_a_relay_whose_certificate_is_not_known_gets_neither_password_nor_mail(
-    secure: MailServer, tmp_path
+    server: MailServer, tmp_path
 ) -> None:
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
-    for url in (secure.submission_url, secure.submissions_url):
-        async with hands(url.replace(quote(str(secure.ca_file)), quote(str(tmp_path / "ca.pem")))) as ours:
+    for url in (server.submission_url, server.submissions_url):
+        async with hands(url.replace(quote(str(server.ca_file)), quote(str(tmp_path / "ca.pem")))) as ours:
             handed = await ours.over(short(), ADA)
         assert (handed.decisive.phase, handed.decisive.kind) == (Phase.TLS, Kind.CERTIFICATE)
         assert "> AUTH" not in handed.conversation
-
-
-async def test_a_relay_that_offers_tls_and_cannot_do_it_gets_no_mail_in_the_clear(server: MailServer) -> None:
-    if handshake_trouble(server) is None:
-        pytest.skip(f"{server.name} can do TLS")
-    for url in (server.submission_url, server.submissions_url):
-        content = short()
-        async with hands(url) as ours:
-            handed = await ours.over(content, ADA)
-        assert (handed.decisive.phase, handed.decisive.kind) == (Phase.TLS, Kind.HANDSHAKE)
-        assert server.delivered(message_id(content)) == []
 
 
 async def test_a_relay_that_wants_tls_and_a_password_says_so_to_who_comes_without(server: MailServer) -> None:
