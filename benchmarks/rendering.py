@@ -11,6 +11,7 @@ from mailer.catalogue import load_catalogue
 from mailer.compose import compose
 from mailer.drafting import draft
 from mailer.jobs import Payload, Recipient
+from mailer.turns import at_once
 
 DATED_MS = 1_764_000_000_000
 
@@ -26,7 +27,7 @@ def rendered_and_composed(turns: int, in_a_turn: int) -> Figures:
         drafted = draft(
             "0" * 32, payload, template, data, recipients, author=author, dated=DATED_MS, message_id_domain=None
         )
-        return compose(drafted)
+        return compose(at_once(drafted))
 
     each: list[float] = []
     octets = 0

@@ -5,13 +5,13 @@ what this module writes is 7-bit, unless a local part is not ASCII, and each fie
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from mailer import transfer_encoding
 from mailer.addresses import Address, check_text, make_address, quoted_string, shown
 from mailer.errors import HeaderError, RenderingError
 
@@ -40,12 +40,6 @@ _SINGLE_SPACE = re.compile(r"(?<=[^ ]) (?=[^ ])")
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*+")
 _TEXT = r"[^\0-\x1f\x7f-\x9f\u2028\u2029]"
 _FIELD = re.compile(rf"[!-9;-~]+:(?: {_TEXT}+)?(?:\r\n [^\0- \x7f]{_TEXT}*+)*+")
-_SHORT_LINES = re.compile(rb"(?:(?:[\t -~]{0,75}[!-~])?+\r\n)*+")
-_RISKY = (b"=_", b"\nFrom ", b"\n.\r")  # a boundary; what mbox and SMTP give a meaning
-_SPACE_TOO_FAR = re.compile(rb"^([^\r\n]{74,75})(=20|=09)(?=\r$)", re.MULTILINE)
-_MBOX_FROM = re.compile(rb"^(?:From )+", re.MULTILINE)
-_LONE_DOT = re.compile(rb"^\.(?=\r?$)", re.MULTILINE)
-_UNESCAPED = bytes(byte for byte in range(128) if chr(byte).isprintable() and byte != ord("=")) + b"\t\r\n"
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # What RFC 2047 5 (3) allows unescaped in a phrase, the strictest of its three places.
@@ -239,7 +233,7 @@ def _content(message: Message) -> _Part:
 
 
 def _multipart(subtype: str, job_id: str, parts: list[_Part]) -> _Part:
-    """The boundary has `=_`, which no encoded body has: see `_encoded`. RFC 2046 5.1.1: at most 70 characters."""
+    """The boundary has `=_`, which no encoded body has. RFC 2046 5.1.1: at most 70 characters."""
     boundary = f"=_{subtype}.{job_id}"
     pieces = []
     for part in parts:
@@ -256,37 +250,5 @@ def _text_part(subtype: str, text: str) -> _Part:
         raise RenderingError(
             f"The {subtype} text has half of a surrogate pair at position {error.start}; send it as valid UTF-8."
         ) from error
-    encoding, body = _encoded(_with_crlf(octets))
+    encoding, body = transfer_encoding.encoded(octets)
     return _Part((_CONTENT_TYPES[subtype], _ENCODINGS[encoding]), body)
-
-
-def _with_crlf(octets: bytes) -> bytes:
-    """Each of CRLF, CR and LF is a line's end; so is the end of the text."""
-    if b"\r" in octets:
-        octets = octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    octets = octets.replace(b"\n", b"\r\n")
-    return octets if octets.endswith(b"\r\n") else octets + b"\r\n"
-
-
-def _encoded(octets: bytes) -> tuple[str, bytes]:
-    """The Content-Transfer-Encoding and the shortest body: lines of at most 76, ASCII, never `=_` in it."""
-    if _SHORT_LINES.fullmatch(octets):
-        first_line_too = b"\n" + octets
-        if not any(risk in first_line_too for risk in _RISKY):
-            return "7bit", octets
-    quoted = _quoted_printable(octets)
-    if len(octets.translate(None, _UNESCAPED)) * 7 < len(octets):  # base64 adds 37 %; these stay under 34 %
-        return "quoted-printable", quoted
-    encoded = base64.encodebytes(octets).replace(b"\n", b"\r\n")
-    return ("quoted-printable", quoted) if len(quoted) <= len(encoded) else ("base64", encoded)
-
-
-def _quoted_printable(octets: bytes) -> bytes:
-    """binascii wants CRLF in its input; wrong are its long lines that end with a space, its `From ` and lone dots."""
-    quoted = binascii.b2a_qp(octets)
-    if b"=20\r" in quoted or b"=09\r" in quoted:
-        quoted = _SPACE_TOO_FAR.sub(rb"\1=\r\n\2", quoted)
-    if b"From " in quoted:
-        # The soft break keeps the line within its length.
-        quoted = _MBOX_FROM.sub(lambda match: b"=46rom =\r\n" * (len(match[0]) // 5), quoted)
-    return _LONE_DOT.sub(b"=2E", quoted) if b"\n." in quoted or quoted[:1] == b"." else quoted

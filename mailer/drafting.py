@@ -10,6 +10,7 @@ from mailer.errors import RenderingError
 from mailer.jobs import Field, Payload, Recipient
 from mailer.rendering import Rendered, render, render_reply_to
 from mailer.templates import Template
+from mailer.turns import Steps
 
 LARGE_CHARS = 100_000
 """Composing more than this would hold up a loop for over ten milliseconds."""
@@ -33,10 +34,10 @@ def draft(
     author: Address,
     dated: int,
     message_id_domain: str | None,
-) -> Message:
+) -> Steps[Message]:
     """All of it rendered. `dated`: ms; `message_id_domain`: None, the author's. Raises RenderingError, HeaderError."""
     if template is not None:
-        content = render(template, variables)
+        content = yield from render(template, variables)
     else:
         content = Rendered(payload.subject or "", payload.html, payload.text)
     return Message(

@@ -11,6 +11,7 @@ from mailer.fields import check_data
 from mailer.jobs import Event, Recipient, distinct
 from mailer.rendering import Rendered, address_variables, render, render_recipients, render_reply_to
 from mailer.templates import Template
+from mailer.turns import at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ def preview(template: Template, given: Mapping[str, Any]) -> Preview:
     data = check_data(template.name, template.fields, sources, {**template.sample, **given}, strict=True)
     event = Event(name=next(iter(template.manifest.events), "sample"), id="sample")
     variables = {**data, "event": event}
-    content = render(template, variables)
+    content = at_once(render(template, variables))
     check_header_text("the subject", content.subject)
     try:
         recipients, reply_to = render_recipients(template, variables), render_reply_to(template, variables)

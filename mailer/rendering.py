@@ -6,8 +6,9 @@ from typing import Any
 
 from mailer.addresses import Address, make_address
 from mailer.jobs import Field, Recipient
-from mailer.sandbox import is_true, render_part
+from mailer.sandbox import is_true, render_part, rendered
 from mailer.templates import RecipientParts, Template
+from mailer.turns import Steps
 
 MAX_RECIPIENTS = 50
 
@@ -22,15 +23,15 @@ class Rendered:
     preheader: str = ""
 
 
-def render(template: Template, variables: Mapping[str, Any]) -> Rendered:
+def render(template: Template, variables: Mapping[str, Any]) -> Steps[Rendered]:
     """Raises RenderingError, which is final: the same data would fail again."""
     subject = render_subject(template, variables)
     preheader = render_part(template.preheader.code, variables)
     everything = {**variables, "mail": {"subject": subject, "preheader": preheader}}
     return Rendered(
         subject=subject,
-        html=render_part(template.html.code, everything) if template.html else None,
-        text=render_part(template.text.code, everything) if template.text else None,
+        html=(yield from rendered(template.html.code, everything)) if template.html else None,
+        text=(yield from rendered(template.text.code, everything)) if template.text else None,
         preheader=preheader,
     )
 

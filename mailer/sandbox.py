@@ -16,12 +16,13 @@ from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mailer.errors import PostroomError, RenderingError, TemplateError
+from mailer.turns import TURN_S, Steps, at_once
 
 MAX_RENDERED_CHARS = 2_000_000
 MAX_RENDER_S = 2.0
 MOST_AT_ONCE = 32
 """Pieces of output between two looks at size and time, as long as that many are quick."""
-QUICK_S = 0.005
+"""Fewer where they take long: see TURN_S."""
 FALSE_WORDS = frozenset({"", "false", "none", "0", "no"})
 _OF_DICT = frozenset(dir(dict))
 
@@ -127,31 +128,36 @@ def _named(name: str) -> Iterator[None]:
         raise TemplateError(f"{name}: {error}") from error
 
 
-def render_part(template: jinja2.Template, variables: Mapping[str, Any], *, max_s: float = MAX_RENDER_S) -> str:
-    """One compiled template with its variables. Raises RenderingError, which is final."""
+def render_part(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+    """`rendered`, of what is short."""
+    return at_once(rendered(template, variables))
+
+
+def rendered(template: jinja2.Template, variables: Mapping[str, Any], *, max_s: float = MAX_RENDER_S) -> Steps[str]:
+    """One compiled template with its variables. Raises RenderingError, which is final. What others do in their turns
+    does not count as its time."""
+    parts, pieces = template.generate(variables), list[str]()
+    size, number, spent_s = 0, 1, 0.0
+    looked_at = began = time.monotonic()
     try:
-        return _joined(template.generate(variables), template.name or "", max_s)
+        while some := tuple(islice(parts, number)):
+            pieces += some
+            size += sum(map(len, some))
+            if size > MAX_RENDERED_CHARS:
+                raise RenderingError(f"{template.name}: longer than {MAX_RENDERED_CHARS:,} characters")
+            before, looked_at = looked_at, time.monotonic()
+            number = min(MOST_AT_ONCE, number * 2) if looked_at - before < TURN_S else 1
+            if looked_at - began > TURN_S:
+                spent_s += looked_at - began
+                if spent_s > max_s:
+                    raise RenderingError(f"{template.name}: not rendered within {max_s:g} s")
+                yield
+                looked_at = began = time.monotonic()
+        return "".join(pieces)
     except PostroomError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a template's expression can raise is the template's fault
         _explain(template, error)
-
-
-def _joined(parts: Iterator[str], name: str, max_s: float) -> str:
-    looked_at = time.monotonic()
-    deadline = looked_at + max_s
-    pieces: list[str] = []
-    size, at_once = 0, 1
-    while some := tuple(islice(parts, at_once)):
-        pieces += some
-        size += sum(map(len, some))
-        if size > MAX_RENDERED_CHARS:
-            raise RenderingError(f"{name}: longer than {MAX_RENDERED_CHARS:,} characters")
-        before, looked_at = looked_at, time.monotonic()
-        if looked_at > deadline:
-            raise RenderingError(f"{name}: not rendered within {max_s:g} s")
-        at_once = min(MOST_AT_ONCE, at_once * 2) if looked_at - before < QUICK_S else 1
-    return "".join(pieces)
 
 
 def _explain(template: jinja2.Template, error: Exception) -> Never:

@@ -18,6 +18,7 @@ from mailer.jobs import NewJob, Recipient, distinct
 from mailer.previewing import preview
 from mailer.rendering import address_variables, is_wanted, render_recipients
 from mailer.templates import Template
+from mailer.turns import at_once
 from service.intake import Intake, is_scheduled
 from service.mapping import bad_header
 from service.schemas import AddressOut, DryRun, DryRunJob, DryRunRecipient, RenderedTemplate
@@ -92,7 +93,7 @@ def _rehearsed(job: NewJob, intake: Intake, now: int) -> DryRunJob:
         if template is not None and not is_wanted(template, known.variables):
             return shown.model_copy(update={"status": "skipped"})
         recipients = job.recipients if job.recipients is not None else _recipients(template, known)
-        message = draft(
+        drafted = draft(
             job.id,
             job.payload,
             template,
@@ -102,7 +103,7 @@ def _rehearsed(job: NewJob, intake: Intake, now: int) -> DryRunJob:
             dated=_due_at(job, now),
             message_id_domain=None,
         )
-        return shown.model_copy(update=_of(message, recipients))
+        return shown.model_copy(update=_of(at_once(drafted), recipients))
     except RenderingError as error:
         raise VariableMissing.at("/data", str(error)) from error
     except HeaderError as error:

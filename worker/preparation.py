@@ -16,6 +16,7 @@ from mailer.errors import RenderingError
 from mailer.jobs import OPEN_RECIPIENT, Job, Payload, Recipient, distinct
 from mailer.rendering import render_recipients
 from mailer.templates import Template
+from mailer.turns import in_turns
 from worker.fetch import Fetcher
 from worker.relays.router import Router
 from worker.relays.transaction import Envelope
@@ -106,7 +107,7 @@ def recipients_of(job: Job, template: Template | None, variables: Mapping[str, A
 async def compose_mail(job: Job, payload: Payload, prepared: Prepared, deps: Deps) -> Mail:
     template, recipients = prepared.template, prepared.recipients
     author = author_of(payload, template, deps.default_from)
-    message = draft(
+    drafted = draft(
         job.id,
         payload,
         template,
@@ -116,6 +117,7 @@ async def compose_mail(job: Job, payload: Payload, prepared: Prepared, deps: Dep
         dated=prepared.dated,
         message_id_domain=deps.settings.message_id_domain,
     )
+    message = await in_turns(drafted)
     still_open = tuple(item.address for item in recipients if item.status in OPEN_RECIPIENT)
     composed = await asyncio.to_thread(compose, message) if is_large(message) else compose(message)
     return Mail(Envelope(deps.settings.return_path or author, still_open, composed), author, prepared)

@@ -10,6 +10,7 @@ from mailer.errors import AddressError, RenderingError
 from mailer.jobs import Event, Field, Recipient
 from mailer.rendering import is_wanted, recipient_variables, render, render_recipients, render_reply_to
 from mailer.templates import Template
+from mailer.turns import at_once
 
 SHIPPED = Path(__file__).parents[2] / "templates"
 NAMES = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir() and not path.name.startswith("_"))
@@ -37,7 +38,7 @@ def test_no_shipped_template_is_broken():
 def test_a_shipped_template_renders_its_sample_as_html_and_as_text(name):
     found = load_catalogue(SHIPPED).get(name)
     variables = {**dict.fromkeys(found.fields), **found.sample, "event": Event("sample", "1")}
-    mail = render(found, variables)
+    mail = at_once(render(found, variables))
     assert mail.subject
     assert mail.subject.isprintable()
     assert mail.html is not None
@@ -56,7 +57,7 @@ def test_a_shipped_template_renders_its_sample_as_html_and_as_text(name):
 def test_a_shipped_template_needs_no_optional_field(name):
     found = load_catalogue(SHIPPED).get(name)
     optional = {field: spec.default for field, spec in found.fields.items() if not spec.required}
-    assert render(found, {**found.sample, **optional, "event": Event("sample", "1")}).subject
+    assert at_once(render(found, {**found.sample, **optional, "event": Event("sample", "1")})).subject
 
 
 def test_the_layout_knows_subject_and_preheader(tmp_path):
@@ -68,7 +69,7 @@ def test_the_layout_knows_subject_and_preheader(tmp_path):
     found = template(
         tmp_path, 'layout = "l"\npreheader = "For {{ x }}"', subject_txt="<{{ x }}>\n", body_html="<p>{{ x }}</p>"
     )
-    mail = render(found, {"x": "A&B"})
+    mail = at_once(render(found, {"x": "A&B"}))
     assert mail.subject == "<A&B>"
     assert "<title>&lt;A&amp;B&gt;</title>" in (mail.html or "")
     assert "<i>For A&amp;B</i>" in (mail.html or "")
@@ -76,16 +77,16 @@ def test_the_layout_knows_subject_and_preheader(tmp_path):
 
 
 def test_a_mail_may_have_text_only_or_html_only(tmp_path):
-    assert render(template(tmp_path), {}).html is None
+    assert at_once(render(template(tmp_path), {})).html is None
     (tmp_path / "a/body.txt").unlink()
     (tmp_path / "a/body.html").write_text("<p>b</p>")
-    assert render(load_catalogue(tmp_path).get("a"), {}).text is None
+    assert at_once(render(load_catalogue(tmp_path).get("a"), {})).text is None
 
 
 def test_what_the_data_lacks_is_named_with_file_and_line(tmp_path):
     found = template(tmp_path, body_txt="Hello\n\n{{ user.name }}")
     with pytest.raises(RenderingError, match=r"^a/body.txt, line 3: .*name"):
-        render(found, {"user": {}})
+        at_once(render(found, {"user": {}}))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a template may do: strict about its variables, nothing beyond them, and bounded."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailer.errors import RenderingError, TemplateError
-from mailer.sandbox import FALSE_WORDS, MAX_RENDERED_CHARS, BaseUrl, Engine, is_true, render_part
+from mailer.sandbox import FALSE_WORDS, MAX_RENDERED_CHARS, BaseUrl, Engine, is_true, render_part, rendered
+from mailer.turns import at_once, in_turns
 
 ENGINE = Engine(Path("no-such-folder"))
 SOURCES = {"app": BaseUrl("http://app.example:8080/api")}
@@ -131,7 +133,24 @@ def test_a_mail_cannot_take_for_ever():
         "{% for a in range(99999) %}{% for b in range(99999) %}{{ x }}{% endfor %}{% endfor %}", "a"
     )
     with pytest.raises(RenderingError, match="a: not rendered within"):
-        render_part(endless, {"x": ""}, max_s=0.01)
+        at_once(rendered(endless, {"x": ""}, max_s=0.01))
+
+
+async def test_others_have_their_turn_while_a_long_mail_is_rendered():
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    long = ENGINE.compile("{% for a in range(99999) %}{{ x }}, {% endfor %}", "welcome/body.txt")
+    meanwhile = asyncio.create_task(others())
+    text = await in_turns(rendered(long, {"x": "word"}))
+    meanwhile.cancel()
+    assert text == "word, " * 99_999
+    assert turns > 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""Long work on a loop, in steps: a generator that yields wherever others may have their turn, and returns its result.
+
+The trap: one that is called and neither awaited by `in_turns` nor run by `at_once` does nothing.
+"""
+
+import asyncio
+from collections.abc import Generator
+from typing import TypeVar
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]
+
+TURN_S = 0.005
+"""Work of about so long between two steps."""
+
+
+def at_once(steps: Steps[T]) -> T:
+    """For whoever has a thread to himself, or knows that it is short."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]  # typeshed says Any
+
+
+async def in_turns(steps: Steps[T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]  # typeshed says Any
+        await asyncio.sleep(0)
