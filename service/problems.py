@@ -9,6 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from mailer.errors import FieldError, NotAllowedInStatus, Overloaded, QueueUnavailable, RecordTooNew, Refused
 
@@ -25,6 +27,7 @@ QUEUE_UNAVAILABLE = (
     ),
 )
 """Code, title and detail."""
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _FRAMEWORK_CODES = {
     HTTPStatus.NOT_FOUND: "not_found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
@@ -85,7 +88,19 @@ def _http_exception(request: Request, error: HTTPException) -> Response:
     status = HTTPStatus(error.status_code)
     code = _FRAMEWORK_CODES.get(status, "http_error")
     headers = dict(error.headers) if error.headers else None
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(_methods_at(request))}
     return problem(request, status, code, status.phrase, str(error.detail), headers=headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Of all routes at this path: the framework names those of the first (RFC 9110 15.5.6)."""
+    asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    return [method for method, scope in asked if any(_answers(route, scope) for route in request.app.routes)]
+
+
+def _answers(route: BaseRoute, scope: Scope) -> bool:
+    return route.matches(scope)[0] is Match.FULL
 
 
 def _request_validation(request: Request, error: RequestValidationError) -> Response:

@@ -336,6 +336,14 @@ class TestRefused:
         assert_problem(await api.get("/jobs/unknown"), 404, "not_found")
         assert_problem(await api.get("/jobs/" + "x" * 65), 422, "validation_failed")
 
+    async def test_a_method_that_a_path_has_not_got_is_answered_with_those_that_it_has(
+        self, api: httpx.AsyncClient
+    ) -> None:
+        for path, methods in (("/jobs", "GET, POST"), ("/jobs/batch", "GET, PATCH, POST"), ("/healthz", "GET")):
+            answer = await api.delete(path)
+            assert_problem(answer, 405, "method_not_allowed")
+            assert answer.headers["allow"] == methods
+
 
 class TestBrokenTemplates:
     @pytest.fixture
