@@ -54,7 +54,7 @@ def problem(
         "detail": detail,
         "instance": request.url.path,
         "code": code,
-        "request_id": request.scope.get("state", {}).get("request_id"),
+        "request_id": _id_of(request),
         "errors": errors,
         **extensions,
     }
@@ -121,7 +121,13 @@ def _unexpected(request: Request, error: Exception) -> Response:
         "internal_error",
         "Something went wrong here",
         "This is a defect of Postroom. The log has the details under the request_id.",
+        headers={"X-Request-ID": _id_of(request) or ""},  # what else puts it there is outrun by a defect
     )
+
+
+def _id_of(request: Request) -> str | None:
+    state: dict[str, str] = request.scope.get("state", {})
+    return state.get("request_id")
 
 
 def install(app: FastAPI) -> None:
