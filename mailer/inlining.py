@@ -1,7 +1,8 @@
 """CSS inlined into a template's source, once at load, with its Jinja tags left as they are. Pure.
 
 The trap: an HTML parser moves text that stands between table rows out of the table, and with it a `{% for %}`. So each
-Jinja tag is masked first, as a comment where markup may stand and as a word inside tags, comments and raw text.
+Jinja tag is masked first, as a comment where markup may stand and as a word inside tags, comments and raw text. And
+what stands before a <body> that the parser adds is no longer where its end is: so the parser is given one.
 """
 
 import re
@@ -17,6 +18,13 @@ _PIECES = re.compile(
     r"|(?P<tag_open><(?=[A-Za-z/!]))|(?P<tag_close>>)|(?P<value_open>=\s*[\"'])|(?P<quote>[\"'])",
     re.DOTALL | re.IGNORECASE,
 )
+_BODY = re.compile(r"<body\b", re.IGNORECASE)
+_END_OF_HEAD = re.compile(r"</head\s*>", re.IGNORECASE)
+_BEFORE_BODY = re.compile(
+    r"(?:\s+|<!doctype[^>]*>|<(?:html|head|meta|link|base)\b[^>]*>|<(title|style)\b.*?</\1\s*>|<!--(?!jinja-).*?-->)*",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What belongs to a head that nobody closes."""
 _MASKED = re.compile(r'<!--jinja-(\d+)-mask-->|jinja-(\d+)-mask(?:="")?')
 
 # Remote style sheets are never loaded; <style> stays, for it holds the media queries that cannot be inlined.
@@ -27,13 +35,21 @@ def inline_css(source: str) -> str:
     """`source` (HTML with Jinja tags) with the rules of its <style> elements copied into style attributes."""
     masked, tags = _mask(source)
     try:
-        inlined = _INLINER.inline(masked)
+        inlined = _INLINER.inline(_with_body(masked))
     except css_inline.InlineError as error:
         raise TemplateError(f"the CSS cannot be inlined: {error}") from error
     unmasked = _MASKED.sub(lambda match: tags[int(match[1] or match[2])], inlined)
     if len(_MASKED.findall(inlined)) != len(tags):
         raise TemplateError("a Jinja tag stands where HTML allows no text; move it, or leave out the layout")
     return unmasked
+
+
+def _with_body(masked: str) -> str:
+    if _BODY.search(masked):
+        return masked
+    before = _END_OF_HEAD.search(masked) or _BEFORE_BODY.match(masked)
+    place = before.end() if before else 0
+    return f"{masked[:place]}<body>{masked[place:]}"
 
 
 def _mask(source: str) -> tuple[str, list[str]]:

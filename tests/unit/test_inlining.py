@@ -82,6 +82,38 @@ def test_a_jinja_tag_stays_where_its_author_put_it(piece):
     assert read(inline_css(STYLE + piece + "</body></html>")) == read(STYLE + piece + "</body></html>")
 
 
+@pytest.mark.parametrize(
+    ("source", "inlined"),
+    [
+        (
+            "{% for row in rows %}<p>{{ row }}</p>{% endfor %}",
+            "<html><head></head><body>{% for row in rows %}<p>{{ row }}</p>{% endfor %}</body></html>",
+        ),
+        ("{{ x }} <b>z</b>", "<html><head></head><body>{{ x }} <b>z</b></body></html>"),
+        (
+            "<!doctype html>\n<style>p { color: red }</style>\n{% if x %}<p>z</p>{% endif %}",
+            (
+                "<!DOCTYPE html><html><head><style>p { color: red }</style>\n</head>"
+                '<body>{% if x %}<p style="color: red;">z</p>{% endif %}</body></html>'
+            ),
+        ),
+        (
+            '<html lang="de"><title>{{ x }}</title><!-- note -->{% if x %}<p>z</p>{% endif %}</html>',
+            (
+                '<html lang="de"><head><title>{{ x }}</title><!-- note --></head>'
+                "<body>{% if x %}<p>z</p>{% endif %}</body></html>"
+            ),
+        ),
+        (
+            "<html><head>{% if x %}<title>z</title>{% endif %}</head>{% if x %}<p>z</p>{% endif %}",
+            "<html><head>{% if x %}<title>z</title>{% endif %}</head><body>{% if x %}<p>z</p>{% endif %}</body></html>",
+        ),
+    ],
+)
+def test_a_source_without_a_body_element_gets_one_around_all_that_it_shows(source, inlined):
+    assert inline_css(source) == inlined
+
+
 def test_jinja_tags_work_in_the_title_and_in_the_style_sheet():
     source = (
         "<html><head><title>{{ x }} {% if x %}!{% endif %}</title>"
@@ -136,3 +168,8 @@ def _framed(inner):
 def test_nothing_is_lost_and_nothing_moves(body):
     source = f"{STYLE}{body}</body></html>"
     assert read(inline_css(source)) == read(source)
+
+
+@given(st.recursive(LEAVES, _framed, max_leaves=12))
+def test_a_fragment_reads_as_its_author_wrote_it(body):
+    assert read(inline_css(body)) == read(f"<html><head></head><body>{body}</body></html>")
