@@ -14,6 +14,7 @@ from benchmarks.accepting import ACCEPTING
 from benchmarks.draining import DRAINING
 from benchmarks.end_to_end import END_TO_END
 from benchmarks.growth import GROWTH
+from benchmarks.holding_up import HOLDING_UP
 from benchmarks.latency import LATENCY
 from benchmarks.memory import MEMORY
 from benchmarks.peers.environments import BENCH
@@ -27,7 +28,7 @@ from benchmarks.transaction import TRANSACTION
 from benchmarks.waiting import WAITING
 from mailer.errors import QueueUnavailable
 
-SECTIONS = (TRANSACTION, RENDERING, DRAINING, ACCEPTING, END_TO_END, LATENCY, MEMORY, GROWTH, WAITING)
+SECTIONS = (TRANSACTION, RENDERING, DRAINING, ACCEPTING, END_TO_END, LATENCY, MEMORY, GROWTH, WAITING, HOLDING_UP)
 MOST_ROUNDS = 20
 
 

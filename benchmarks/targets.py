@@ -4,6 +4,7 @@ are of one machine and guide."""
 import statistics
 from dataclasses import dataclass
 
+from benchmarks.holding_up import LARGEST
 from benchmarks.plan import POSTROOM
 from benchmarks.results import Results
 
@@ -59,6 +60,7 @@ TARGETS = (
         *("drain of a long queue, to that of a short one", "growth", "a long queue", "mails_per_s", 0.85, "times"),
         against="a short queue",
     ),
+    _most("a mail of 20 MB holds a worker's loop up", "large_mail", LARGEST, "longest_block_ms", 20, "ms"),
 )
 
 
