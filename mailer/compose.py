@@ -87,7 +87,7 @@ def compose(message: Message) -> bytes:
     for field in fields:
         if field not in _CONSTANT:
             _check_field(field)
-    return "\r\n".join([*fields, "", ""]).encode() + part.body
+    return b"".join(("\r\n".join([*fields, "", ""]).encode(), part.body))  # of megabytes, it lets other threads go on
 
 
 def check_header(name: str, value: str) -> None:
