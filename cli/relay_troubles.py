@@ -17,6 +17,7 @@ from worker.relays.relay import Relay, Tls
 SUBMISSION_PORT = 587
 
 _ASK = "Ask whoever runs it: its log says why."
+_TOOL = "`{tool}` shows more from here."
 _LATER = "Try again later; where it lasts, ask whoever runs it."
 _CORRECT = "Correct host and port in the relay's URL."
 _OTHER_PORT = "Use a port of it that has TLS: {ports}."
@@ -136,6 +137,12 @@ ROWS: tuple[Row, ...] = (
             case.seen.tls is not None and case.relay.cert_file is None and case.answer.phase is not _AUTH
         ),
     ),
+    Row(
+        "It hangs up as soon as TLS is there, and we have shown it {cert_file}: {text}",
+        f"It may not take that certificate: have it renewed, or its authority accepted there. {_ASK}",
+        kind=Kind.DROPPED,
+        where=lambda case: case.seen.tls is not None and case.answer.phase is not _AUTH,
+    ),
     Row("It hangs up at once: {text}", f"It may not take this machine's address, or be overloaded. {_ASK}", _BANNER),
     # EHLO
     Row("It takes nobody, or not us, for now: {text}", _LATER, _EHLO, Kind.REPLY, codes="4"),
@@ -191,7 +198,13 @@ ROWS: tuple[Row, ...] = (
     Row("{text}", _ASK, kind=Kind.CERTIFICATE),
     Row("It does not speak TLS: {text}", _CORRECT, cause=Cause.NOT_TLS),
     Row("It knows no TLS that is safe: {text}", "Have it speak TLS 1.2: nothing older is used.", cause=Cause.OLD_TLS),
-    Row("{text}", f"{_ASK} `{{tool}}` shows more from here.", _TLS),
+    Row(
+        "It breaks TLS off: {text}",
+        f"Where it wants a certificate of ours, name one in the relay's `cert_file`, and its key in `key_file`. {_ASK} {_TOOL}",
+        _TLS,
+        where=lambda case: case.answer.kind in {Kind.DROPPED, Kind.HANDSHAKE} and case.relay.cert_file is None,
+    ),
+    Row("{text}", f"{_ASK} {_TOOL}", _TLS),
     # AUTH
     Row("It cannot check passwords for now: {text}", _LATER, _AUTH, Kind.REPLY, codes="4"),
     Row(
