@@ -22,6 +22,7 @@ _LATER = "Try again later; where it lasts, ask whoever runs it."
 _CORRECT = "Correct host and port in the relay's URL."
 _OTHER_PORT = "Use a port of it that has TLS: {ports}."
 _WITHOUT_TLS = " Only where it is on this machine or in a network that you trust: add ?tls=none to its URL."
+_CERTIFICATE = "name one in the relay's `cert_file`, and its key in `key_file`."
 _RENEW = "Have it renewed by whoever runs the relay."
 _IN_CLEAR = "It does not offer STARTTLS, and without TLS nothing is sent."
 
@@ -131,7 +132,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "It hangs up as soon as TLS is there: {text}",
-        f"It may want a certificate of ours: name one in the relay's `cert_file`, and its key in `key_file`. {_ASK}",
+        f"It may want a certificate of ours: {_CERTIFICATE} {_ASK}",
         kind=Kind.DROPPED,
         where=lambda case: (
             case.seen.tls is not None and case.relay.cert_file is None and case.answer.phase is not _AUTH
@@ -200,7 +201,7 @@ ROWS: tuple[Row, ...] = (
     Row("It knows no TLS that is safe: {text}", "Have it speak TLS 1.2: nothing older is used.", cause=Cause.OLD_TLS),
     Row(
         "It breaks TLS off: {text}",
-        f"Where it wants a certificate of ours, name one in the relay's `cert_file`, and its key in `key_file`. {_ASK} {_TOOL}",
+        f"Where it wants a certificate of ours: {_CERTIFICATE} {_ASK} {_TOOL}",
         _TLS,
         where=lambda case: case.answer.kind in {Kind.DROPPED, Kind.HANDSHAKE} and case.relay.cert_file is None,
     ),
