@@ -8,7 +8,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import structlog
 
 from cli.check_queue import Shared, check_queue
 from cli.check_relay import relay_section, relay_title, try_relay
+from cli.check_senders import barred_templates
 from cli.check_settings import Loaded, check_settings
 from cli.findings import Finding, Section, State, as_object, broken, lines, ok, printable, summary, warning, worst
 from cli.masking import queue_url
@@ -115,7 +116,7 @@ def _parts(tasks: asyncio.TaskGroup, loaded: Loaded) -> list[_Part]:
     queue = tasks.create_task(_queue(mailer))
     parts = [
         _Part("queue", f"Queue server   {address}", tasks.create_task(_first(queue))),
-        _Part("templates", f"Templates   {folder}", tasks.create_task(_templates(mailer))),
+        _Part("templates", f"Templates   {folder}", tasks.create_task(_templates(mailer, loaded.relays or ()))),
     ]
     for relay in loaded.relays or ():
         section = tasks.create_task(_relay(relay, queue, is_default=not loaded.names_a_relay))
@@ -133,7 +134,7 @@ async def _first(queue: asyncio.Task[tuple[Section, Shared]]) -> Section:
     return (await queue)[0]
 
 
-async def _templates(mailer: MailerSettings | None) -> Section:
+async def _templates(mailer: MailerSettings | None, relays: Sequence[Relay]) -> Section:
     if mailer is None:
         return NOT_TRIED
     try:
@@ -142,6 +143,7 @@ async def _templates(mailer: MailerSettings | None) -> Section:
         return Section((broken("folder", f"It cannot be read: {error}."),))
     well = [ok("usable", ", ".join(catalogue.templates))] if catalogue.templates else []
     ill = [broken(name, trouble) for name, trouble in catalogue.broken.items()]
+    ill += barred_templates(catalogue.templates, relays)
     none = [] if well or ill else [warning("usable", "There are none: only mail that brings its own text can be sent.")]
     return Section((*well, *ill, *none))
 
