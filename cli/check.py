@@ -6,7 +6,9 @@ The trap: what is logged on the way would be told a second time.
 
 import asyncio
 import logging
+import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,14 +50,14 @@ class OnTerminal:
         self._findings: list[Finding] = []
 
     def begin(self, title: str) -> None:
-        print(printable(title), flush=True)
+        _tell(printable(title))
 
     def end(self, kind: str, section: Section) -> None:  # noqa: ARG002 - as Showing has it
         self._findings += section.findings
-        print("\n".join(lines(section.findings, self._width)), end="\n\n", flush=True)
+        _tell("\n".join([*lines(section.findings, self._width), ""]))
 
     def finish(self) -> None:
-        print(summary(self._findings))
+        _tell(summary(self._findings))
 
 
 class AsJson:
@@ -76,7 +78,14 @@ class AsJson:
 
     def finish(self) -> None:
         told = {"state": worst(self._states), "version": __version__, **self._others, "relays": self._relays}
-        print(orjson.dumps(told).decode())
+        _tell(orjson.dumps(told).decode())
+
+
+def _tell(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `| head`: whoever reads has enough; what was found still ends as its exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @dataclass(frozen=True, slots=True)

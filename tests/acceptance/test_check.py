@@ -140,6 +140,20 @@ async def test_a_warning_is_no_failure(well: dict[str, str]) -> None:
     assert (code, found["state"]) == (0, "warning")
 
 
+@pytest.mark.parametrize("options", ["", "--json"])
+async def test_who_reads_only_the_beginning_is_told_no_more(well: dict[str, str], options: str) -> None:
+    """`postroom check | head -1`, and what was found is the exit code all the same."""
+    child = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"{BIN / 'postroom'} check {options} | head -c 1; exit ${{PIPESTATUS[0]}}"),
+        env=well | {"POSTROOM_PORT": "x"},
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await child.communicate()
+    assert (child.returncode, len(output), errors) == (1, 1, b"")
+
+
 async def test_all_shows_what_is_not_set(well: dict[str, str]) -> None:
     code, output, _ = await checked(well, "--all")
     assert code == 0
