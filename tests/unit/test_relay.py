@@ -276,4 +276,7 @@ def test_a_password_that_breaks_the_url_is_not_repeated_not_even_in_the_tracebac
 
 
 def test_a_relay_has_no_password_in_its_repr():
-    assert PASSWORD not in repr(relay(f"smtp://ada:{PASSWORD}@mail.example"))
+    """Nor the user: at some providers it is the same token."""
+    assert PASSWORD not in repr(relay(f"smtp://{PASSWORD}:{PASSWORD}@mail.example"))
+    environ = {"POSTROOM_SMTP_USERNAME": PASSWORD, "POSTROOM_SMTP_PASSWORD": PASSWORD}
+    assert PASSWORD not in repr(WorkerProcessSettings.load(environ))
