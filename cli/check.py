@@ -6,9 +6,11 @@ The trap: what is logged on the way would be told a second time.
 
 import asyncio
 import logging
+import os
 import shutil
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ import structlog
 
 from cli.check_queue import Shared, check_queue
 from cli.check_relay import relay_section, relay_title, try_relay
+from cli.check_senders import barred_templates
 from cli.check_settings import Loaded, check_settings
 from cli.findings import Finding, Section, State, as_object, broken, lines, ok, printable, summary, warning, worst
 from cli.masking import queue_url
@@ -47,14 +50,14 @@ class OnTerminal:
         self._findings: list[Finding] = []
 
     def begin(self, title: str) -> None:
-        print(printable(title), flush=True)
+        _tell(printable(title))
 
     def end(self, kind: str, section: Section) -> None:  # noqa: ARG002 - as Showing has it
         self._findings += section.findings
-        print("\n".join(lines(section.findings, self._width)), end="\n\n", flush=True)
+        _tell("\n".join([*lines(section.findings, self._width), ""]))
 
     def finish(self) -> None:
-        print(summary(self._findings))
+        _tell(summary(self._findings))
 
 
 class AsJson:
@@ -75,7 +78,14 @@ class AsJson:
 
     def finish(self) -> None:
         told = {"state": worst(self._states), "version": __version__, **self._others, "relays": self._relays}
-        print(orjson.dumps(told).decode())
+        _tell(orjson.dumps(told).decode())
+
+
+def _tell(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `| head`: whoever reads has enough; what was found still ends as its exit code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +125,7 @@ def _parts(tasks: asyncio.TaskGroup, loaded: Loaded) -> list[_Part]:
     queue = tasks.create_task(_queue(mailer))
     parts = [
         _Part("queue", f"Queue server   {address}", tasks.create_task(_first(queue))),
-        _Part("templates", f"Templates   {folder}", tasks.create_task(_templates(mailer))),
+        _Part("templates", f"Templates   {folder}", tasks.create_task(_templates(mailer, loaded.relays or ()))),
     ]
     for relay in loaded.relays or ():
         section = tasks.create_task(_relay(relay, queue, is_default=not loaded.names_a_relay))
@@ -133,7 +143,7 @@ async def _first(queue: asyncio.Task[tuple[Section, Shared]]) -> Section:
     return (await queue)[0]
 
 
-async def _templates(mailer: MailerSettings | None) -> Section:
+async def _templates(mailer: MailerSettings | None, relays: Sequence[Relay]) -> Section:
     if mailer is None:
         return NOT_TRIED
     try:
@@ -142,6 +152,7 @@ async def _templates(mailer: MailerSettings | None) -> Section:
         return Section((broken("folder", f"It cannot be read: {error}."),))
     well = [ok("usable", ", ".join(catalogue.templates))] if catalogue.templates else []
     ill = [broken(name, trouble) for name, trouble in catalogue.broken.items()]
+    ill += barred_templates(catalogue.templates, relays)
     none = [] if well or ill else [warning("usable", "There are none: only mail that brings its own text can be sent.")]
     return Section((*well, *ill, *none))
 

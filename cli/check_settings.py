@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from cli.check_senders import barred_default
 from cli.findings import Finding, Section, State, broken, ok, warning
 from cli.masking import MASK, http_url, option, shown
 from cli.settings import ClientSettings, DevSettings
@@ -54,6 +55,7 @@ def check_settings(environ: Mapping[str, str], *, defaults: bool) -> tuple[Secti
             relays = relays_from(worker)
         except SettingsError as error:
             trouble = str(error)
+    findings += barred_default(mailer.from_ if mailer else None, relays or ())
     findings += [_unknown(each) for each in unknown_variables(environ)]
     if not findings:
         findings.append(ok("none", "All have their defaults: --all shows them."))

@@ -17,10 +17,12 @@ from worker.relays.relay import Relay, Tls
 SUBMISSION_PORT = 587
 
 _ASK = "Ask whoever runs it: its log says why."
+_TOOL = "`{tool}` shows more from here."
 _LATER = "Try again later; where it lasts, ask whoever runs it."
 _CORRECT = "Correct host and port in the relay's URL."
 _OTHER_PORT = "Use a port of it that has TLS: {ports}."
 _WITHOUT_TLS = " Only where it is on this machine or in a network that you trust: add ?tls=none to its URL."
+_CERTIFICATE = "name one in the relay's `cert_file`, and its key in `key_file`."
 _RENEW = "Have it renewed by whoever runs the relay."
 _IN_CLEAR = "It does not offer STARTTLS, and without TLS nothing is sent."
 
@@ -130,11 +132,17 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "It hangs up as soon as TLS is there: {text}",
-        f"It may want a certificate of ours: name one in the relay's `cert_file`, and its key in `key_file`. {_ASK}",
+        f"It may want a certificate of ours: {_CERTIFICATE} {_ASK}",
         kind=Kind.DROPPED,
         where=lambda case: (
             case.seen.tls is not None and case.relay.cert_file is None and case.answer.phase is not _AUTH
         ),
+    ),
+    Row(
+        "It hangs up as soon as TLS is there, and we have shown it {cert_file}: {text}",
+        f"It may not take that certificate: have it renewed, or its authority accepted there. {_ASK}",
+        kind=Kind.DROPPED,
+        where=lambda case: case.seen.tls is not None and case.answer.phase is not _AUTH,
     ),
     Row("It hangs up at once: {text}", f"It may not take this machine's address, or be overloaded. {_ASK}", _BANNER),
     # EHLO
@@ -191,7 +199,13 @@ ROWS: tuple[Row, ...] = (
     Row("{text}", _ASK, kind=Kind.CERTIFICATE),
     Row("It does not speak TLS: {text}", _CORRECT, cause=Cause.NOT_TLS),
     Row("It knows no TLS that is safe: {text}", "Have it speak TLS 1.2: nothing older is used.", cause=Cause.OLD_TLS),
-    Row("{text}", f"{_ASK} `{{tool}}` shows more from here.", _TLS),
+    Row(
+        "It breaks TLS off: {text}",
+        f"Where it wants a certificate of ours: {_CERTIFICATE} {_ASK} {_TOOL}",
+        _TLS,
+        where=lambda case: case.answer.kind in {Kind.DROPPED, Kind.HANDSHAKE} and case.relay.cert_file is None,
+    ),
+    Row("{text}", f"{_ASK} {_TOOL}", _TLS),
     # AUTH
     Row("It cannot check passwords for now: {text}", _LATER, _AUTH, Kind.REPLY, codes="4"),
     Row(

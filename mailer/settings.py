@@ -134,12 +134,14 @@ def read_secret_file(place: str, path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_SECRET_FILE_BYTES + 1)
-        secret = raw.decode().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{place}: {path} cannot be read ({error})") from error
+    except OSError as error:
+        raise SettingsError(f"{place}: {path} cannot be read ({error.strerror})") from error
     if len(raw) > MAX_SECRET_FILE_BYTES:
         raise SettingsError(f"{place}: {path} is larger than {MAX_SECRET_FILE_BYTES:,} bytes")
-    return secret
+    try:
+        return raw.decode("utf-8-sig").rstrip("\r\n")  # some editors begin a file with a mark that nobody sees
+    except UnicodeDecodeError:  # which quotes a part of it
+        raise SettingsError(f"{place}: {path} cannot be read (it is not valid UTF-8)") from None
 
 
 DAY_S = 24 * 3600

@@ -49,11 +49,16 @@ class RecipientOut(AddressOut):
 
 class AttemptOut(BaseModel):
     number: int
-    at: str
-    duration_ms: int
-    relay: str | None
-    phase: str
-    outcome: str
+    at: str = Field(description="When the attempt began, at the first of its relays.")
+    duration_ms: int = Field(description="Where it failed over, the last entry's is that of the whole attempt.")
+    relay: str | None = Field(description="Its name; null where none was asked, for a source was in trouble.")
+    phase: str = Field(
+        description="Where it ended: `fetch`, or `connect`, `banner`, `ehlo`, `tls`, `auth`, `mail`, `rcpt`, `data` "
+        "(the content too), `dot`."
+    )
+    outcome: str = Field(
+        description="`sent`, `deferred`, `failed`, `unknown`; `failed_over`: the next relay was asked."
+    )
     code: int | None
     enhanced: str | None
     text: str
@@ -74,11 +79,11 @@ class AttemptDetail(AttemptOut):
     """An attempt at one relay. Where one failed over to the next, both have the same number."""
 
     timings: dict[str, int] = Field(
-        description="Milliseconds by part: connect, banner, ehlo, tls, auth (where a connection was opened for it), "
-        "envelope, content, journal, dot."
+        description="Milliseconds by part: connect, banner (with the handshake, where TLS is from the start), ehlo, "
+        "tls, auth (where a connection was opened for it), envelope, content, journal, dot."
     )
     conversation: list[ConversationLine] = Field(
-        description="What was said, without the content. Passwords are never in it."
+        description="What was said, without the content: the first 50 lines and the last 30. Passwords are never in it."
     )
 
 

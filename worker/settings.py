@@ -62,7 +62,7 @@ class WorkerProcessSettings(Settings):
         "`?tls=none&name=ses&rate=20/s`; those of `[[relays]]` below from `name` on. `tls=none`: a relay "
         "without TLS, then no password is ever sent.",
     )
-    smtp_username: str | None = Field(None, description="User name, where it does not fit the URL.")
+    smtp_username: str | None = Field(None, repr=False, description="User name, where it does not fit the URL.")
     smtp_password: SecretStr | None = Field(None, description="Password, where it does not fit the URL.")
     config: Path | None = Field(
         None,

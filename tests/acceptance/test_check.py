@@ -104,6 +104,31 @@ async def test_settings_that_cannot_be_understood_stop_only_what_needs_them(well
     assert PASSWORD not in json.dumps(found)
 
 
+async def test_a_from_address_that_no_relay_may_send_for_is_told(well: dict[str, str], tmp_path: Path) -> None:
+    """Its mail would wait until it is given up, while every relay is well."""
+    folder = tmp_path / "templates" / "notice"
+    folder.mkdir(parents=True)
+    (folder / "template.toml").write_text('from = "news@other.example"\n')
+    (folder / "subject.txt").write_text("Hello")
+    (folder / "body.txt").write_text("Hello")
+    env = well | {"POSTROOM_FROM": "Acme <hello@acme.example>", "POSTROOM_TEMPLATES_DIR": str(tmp_path / "templates")}
+    code, found = await told(env | {"POSTROOM_SMTP_URL": well["POSTROOM_SMTP_URL"] + "&senders=shop.example"})
+    assert (code, found["relays"][0]["state"]) == (1, "ok")
+    ill = [
+        finding["detail"]
+        for part in ("settings", "templates")
+        for finding in found[part]["findings"]
+        if finding["state"] == "broken"
+    ]
+    assert ill == [
+        "No relay may send for hello@acme.example, which is POSTROOM_FROM.",
+        "No relay may send for news@other.example, its `from`.",
+    ]
+    every = "&senders=acme.example,news%40other.example"
+    code, found = await told(env | {"POSTROOM_SMTP_URL": well["POSTROOM_SMTP_URL"] + every})
+    assert (code, found["state"]) == (0, "ok")
+
+
 async def test_without_a_relay_the_default_is_tried_and_said_to_be_one(well: dict[str, str]) -> None:
     unset = {name: value for name, value in well.items() if name != "POSTROOM_SMTP_URL"}
     _, found = await told(unset)
@@ -113,6 +138,20 @@ async def test_without_a_relay_the_default_is_tried_and_said_to_be_one(well: dic
 async def test_a_warning_is_no_failure(well: dict[str, str]) -> None:
     code, found = await told(well | {"POSTROOM_SMTP_ULR": "x"})
     assert (code, found["state"]) == (0, "warning")
+
+
+@pytest.mark.parametrize("options", ["", "--json"])
+async def test_who_reads_only_the_beginning_is_told_no_more(well: dict[str, str], options: str) -> None:
+    """`postroom check | head -1`, and what was found is the exit code all the same."""
+    child = await asyncio.create_subprocess_exec(
+        *("bash", "-c", f"{BIN / 'postroom'} check {options} | head -c 1; exit ${{PIPESTATUS[0]}}"),
+        env=well | {"POSTROOM_PORT": "x"},
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await child.communicate()
+    assert (child.returncode, len(output), errors) == (1, 1, b"")
 
 
 async def test_all_shows_what_is_not_set(well: dict[str, str]) -> None:

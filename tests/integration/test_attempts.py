@@ -61,6 +61,30 @@ async def test_a_conversation_that_broke_off_says_where(api: httpx.AsyncClient, 
     assert attempt["queue_id"] is None
 
 
+async def test_a_mail_that_a_relay_would_not_take_is_not_offered_and_a_note_says_why(
+    api: httpx.AsyncClient, run: Run, relay: ScriptedRelay
+) -> None:
+    relay.extensions = ["SIZE 100"]
+    job_id = await run.submit(TO_ONE)
+    await run.once(job_id)
+    (attempt,) = await attempts(api, job_id)
+    assert (attempt["outcome"], attempt["row"]) == ("failed", "too_large")
+    assert not any(text.startswith("MAIL") for text in said(attempt, "postroom"))
+    assert attempt["conversation"][-1]["text"] == attempt["text"]
+    assert "the relay takes 100" in attempt["text"]
+
+
+async def test_what_is_no_smtp_is_not_said_to_be_a_reply(
+    api: httpx.AsyncClient, run: Run, relay: ScriptedRelay
+) -> None:
+    relay.script["BANNER"] = ["SSH-2.0-OpenSSH_9.6"]
+    job_id = await run.submit(TO_ONE)
+    await run.once(job_id)
+    (attempt,) = await attempts(api, job_id)
+    assert said(attempt, "relay") == []
+    assert "SSH-2.0-OpenSSH_9.6" in said(attempt, "note")[-1]
+
+
 async def test_a_relay_that_cannot_be_reached_leaves_a_note(
     api: httpx.AsyncClient, make_run: Callable[..., Run]
 ) -> None:

@@ -333,6 +333,26 @@ async def test_a_relay_that_does_not_take_our_certificate_says_so(
         assert "`cert_file`" in (unshown.fix or "")
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2], ids=["TLS 1.3", "TLS 1.2"])
+@pytest.mark.parametrize("shown", [{}, {"cert_file": "foreign.pem"}], ids=["none", "foreign"])
+async def test_a_relay_that_hangs_up_for_want_of_a_certificate_is_told_with_that_in_mind(
+    folder: Path, authority: trustme.CA, version: ssl.TLSVersion, shown: dict[str, str]
+) -> None:
+    """Where its alert is lost, or it sends none."""
+    context = showing(authority)
+    authority.configure_trust(context)
+    context.verify_mode, context.maximum_version = ssl.CERT_REQUIRED, version
+    server = ScriptedRelay(extensions=WITH_TLS, tls=context)
+    relay, seen = await looked_at(folder, server, ca_file="ca.pem", **shown, **LOGIN)
+    ill = trouble(section(relay, seen))
+    assert "Error" not in ill.detail, "words, not the name of an exception"
+    if not shown:
+        assert "name one in the relay's `cert_file`" in (ill.fix or "")
+    elif version is ssl.TLSVersion.TLSv1_3:  # an older one is cut before the handshake is over
+        assert f"we have shown it {folder / 'foreign.pem'}" in ill.detail
+        assert "its authority accepted there" in (ill.fix or "")
+
+
 async def test_a_relay_that_asks_for_our_certificate_and_gets_it_is_well(folder: Path, authority: trustme.CA) -> None:
     context = showing(authority)
     authority.configure_trust(context)

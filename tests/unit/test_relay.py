@@ -143,10 +143,15 @@ def test_other_credentials_leave_another_mark_of_sixteen_bits():
         ("smtp://mail..example", "names no host that can be one"),
         ("smtp://email-smtp.eu-central-1.amazonaws.com%20", "names no host that can be one"),
         ("smtp://" + "z" * 64 + ".example", "names no host that can be one"),
-        ("smtp://mail.example:0", "0 is no port"),
+        ("smtp://mail.example:0", "has a port that is no number from 1 to 65535"),
         (f"smtp://ada:{PASSWORD}@", "names no host that can be one"),
-        ("smtp://mail.example:smtp", "is not a URL with a port"),
-        ("smtp://mail.example:99999", "is not a URL with a port"),
+        ("smtp://mail.example:smtp", "has a port that is no number from 1 to 65535"),
+        ("smtp://mail.example:99999", "has a port that is no number from 1 to 65535"),
+        (f"smtp://ada:{PASSWORD}@mail.example:58x", "has a port that is no number from 1 to 65535"),
+        ("smtp://ada:x@[::1]:99999", "has a port that is no number from 1 to 65535"),
+        (f"smtp://ada:{PASSWORD}/x@mail.example", "percent-encode special characters in user and password"),
+        (f"smtp://ada:{PASSWORD}/x@mail.example:587", "percent-encode special characters in user and password"),
+        (f"smtp://ada:{PASSWORD}#x@mail.example:46500", "percent-encode special characters in user and password"),
         ("smtp://[::1", "is not a URL with a port"),
         ("smtp://mail.example/inbox", "has something after the port"),
         ("smtp://mail.example#a", "has something after the port"),
@@ -271,4 +276,7 @@ def test_a_password_that_breaks_the_url_is_not_repeated_not_even_in_the_tracebac
 
 
 def test_a_relay_has_no_password_in_its_repr():
-    assert PASSWORD not in repr(relay(f"smtp://ada:{PASSWORD}@mail.example"))
+    """Nor the user: at some providers it is the same token."""
+    assert PASSWORD not in repr(relay(f"smtp://{PASSWORD}:{PASSWORD}@mail.example"))
+    environ = {"POSTROOM_SMTP_USERNAME": PASSWORD, "POSTROOM_SMTP_PASSWORD": PASSWORD}
+    assert PASSWORD not in repr(WorkerProcessSettings.load(environ))

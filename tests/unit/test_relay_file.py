@@ -207,11 +207,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (None, "cannot be read"),
+        (None, "ses.secret cannot be read (No such file or directory)"),
         (b"", "must be text, and not empty"),
         (b"\n", "must be text, and not empty"),
         (f"{PASSWORD}\n{PASSWORD}".encode(), "has a control character"),
-        (f"{PASSWORD}\xff".encode("latin-1"), "cannot be read"),
+        (f"{PASSWORD}\xff".encode("latin-1"), "cannot be read (it is not valid UTF-8)"),
         (PASSWORD.encode() * 10_000, "is larger than"),
     ],
     ids=["missing", "empty", "only an end of line", "two lines", "not UTF-8", "too large"],
@@ -222,6 +222,12 @@ def test_a_password_file_that_holds_no_password_is_named(file, content, why):
     said = trouble(file, TWO)
     assert said.startswith("FILE: relays[0].password_file: ")
     assert why in said
+
+
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
+def test_what_an_editor_puts_around_a_password_is_no_part_of_it(file, ending):
+    (file.parent / "ses.secret").write_bytes(b"\xef\xbb\xbf" + PASSWORD.encode() + ending)
+    assert relays(file, TWO)[0].password == PASSWORD
 
 
 @given(st.text(), st.sampled_from(["", "[[relays]]\n", "[[relays]]\nurl = '"]))

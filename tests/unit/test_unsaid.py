@@ -30,6 +30,10 @@ def test_no_part_of_a_password_is_quoted(secret: str, broken) -> None:
     assert not any(secret[at : at + 6].lower() in said.lower() for at in range(len(secret) - 5))
 
 
+def test_what_is_no_password_is_not_struck_out_though_it_is_no_text() -> None:
+    assert without_secrets("J\0\0\n8.0.36\0", USER, PASSWORD) == "J\0\0\n8.0.36\0"
+
+
 def test_letters_that_grow_in_lower_case_hide_nothing() -> None:
     assert without_secrets("501 bad: Correct-horse-batt \u0130", USER, PASSWORD) == "501 bad: *** \u0130"
 

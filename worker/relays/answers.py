@@ -9,7 +9,8 @@ from mailer.jobs import Phase, Reply
 
 MAX_TEXT = 1000
 """Characters kept of what a relay says."""
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|\Z)")
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3}):?(?:\s+|\Z)")
+"""OpenSMTPD put a colon behind it until 6.4."""
 ACCEPTED = 2
 """First digit of a positive reply (RFC 5321 4.2.1)."""
 
@@ -95,5 +96,5 @@ def reply_of(code: int | None, text: str) -> Reply:
         return Reply(code, words[:MAX_TEXT])
     enhanced, words = match[1], words[match.end() :]
     if enhanced in words:  # each line of a reply begins with it
-        words = re.sub(rf"(?<!\S){re.escape(enhanced)} ", "", words)
+        words = re.sub(rf"(?<!\S){re.escape(enhanced)}:? ", "", words)
     return Reply(code, words[:MAX_TEXT], enhanced)

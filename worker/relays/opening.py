@@ -162,7 +162,8 @@ class Opening:
                 self._note(">", "AUTH LOGIN ***")
                 self._heard(*await client.auth_login(username, password, timeout=self.timeouts.auth_s))
             else:
-                text = f"The relay offers no AUTH PLAIN or LOGIN (only {', '.join(offered) or 'none'})."
+                others = f"only {', '.join(offered)}" if offered else "no AUTH at all"
+                text = f"The relay offers no AUTH PLAIN or LOGIN ({others})."
                 raise lost(Phase.AUTH, Kind.NO_AUTH, text)
 
     def _taken_over(self, client: SMTP) -> tuple[Wire, Offers]:
@@ -185,8 +186,9 @@ class Opening:
         try:
             yield
         except SMTPResponseException as error:
-            said = self._heard(error.code, error.message)
-            if error.code // 100 not in {TRANSIENT, PERMANENT}:  # -1 is what it could not read
+            is_reply = error.code > 0  # else it is aiosmtplib that speaks, of what it could not read
+            said = self._heard(error.code, error.message) if is_reply else self._unsaid(error.message)
+            if error.code // 100 not in {TRANSIENT, PERMANENT}:
                 raise lost(phase, Kind.OUT_OF_STEP, f"Out of step: {said}") from error
             raise lost(phase, Kind.REPLY, said, error.code) from error
         except SMTPTimeoutError as error:
@@ -197,8 +199,9 @@ class Opening:
             if in_tls is not None:  # after the handshake too: only then a relay refuses our certificate
                 raise _tls_trouble(in_tls) from error
             cause = error.__cause__ or error
-            text = str(cause) or type(cause).__name__  # aiosmtplib puts a port before it that it does not know
             dropped = isinstance(error, SMTPServerDisconnected | OSError)
+            nothing = "The relay closed the connection" if dropped else type(cause).__name__
+            text = str(cause) or nothing  # aiosmtplib puts a port before it that it does not know
             raise lost(phase, Kind.DROPPED if dropped else Kind.OUT_OF_STEP, text) from error
 
     @contextlib.contextmanager
@@ -215,9 +218,12 @@ class Opening:
 
     def _heard(self, code: int, text: str) -> str:
         """What was said, without the password."""
-        said = without_secrets(text, self.relay.username, self.relay.password)
+        said = self._unsaid(text)
         self._note("<", f"{code} {said}")
         return said
+
+    def _unsaid(self, text: str) -> str:
+        return without_secrets(text, self.relay.username, self.relay.password)
 
     def _note(self, direction: str, text: str) -> None:
         self.noted.append((time.monotonic(), direction, text))

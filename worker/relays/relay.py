@@ -1,6 +1,7 @@
 """What a relay is, and how the settings become relays: those of the file, else the one of the URL.
 
-The trap: a relay's password is in here, and nowhere near a repr or an error.
+The trap: a relay's password is in here, and nowhere near a repr or an error; nor is the user, which at some
+providers is the same.
 """
 
 import hashlib
@@ -34,7 +35,7 @@ class Relay:
     host: str
     port: int
     tls: Tls
-    username: str | None
+    username: str | None = field(repr=False)
     password: str | None = field(repr=False)
     connections: int = DEFAULT_CONNECTIONS
     rate: float | None = None

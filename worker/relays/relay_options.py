@@ -102,7 +102,7 @@ class RelayOptions(BaseModel):
         "URL or beside it.",
     )
     username: Annotated[str | None, PlainValidator(plain_text)] = Field(
-        None, description="User name, as it is: nothing is percent-encoded."
+        None, repr=False, description="User name, as it is: nothing is percent-encoded."
     )
     password: Annotated[SecretStr | None, PlainValidator(_secret)] = Field(None, description="Password, as it is.")
     password_file: Annotated[Path | None, PlainValidator(_path)] = Field(

@@ -166,5 +166,4 @@ def decide(answer: Answer) -> Rule:
 
 def queue_id_of(reply: Reply) -> str | None:
     """What the relay calls the mail, where its acceptance says so in a way that is known."""
-    text = reply.text.removeprefix(":").strip()
-    return next((match[1] for pattern in texts.QUEUE_IDS if (match := pattern.search(text))), None)
+    return next((match[1] for pattern in texts.QUEUE_IDS if (match := pattern.search(reply.text))), None)

@@ -11,6 +11,10 @@ from mailer.errors import SettingsError
 DEFAULT_PORTS = {"smtp": 587, "smtps": 465}
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z")
+_HOST_AND_PORT = re.compile(r"(?:[a-z]+://)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([^/?#]*)\Z")
+_PORT = re.compile(r"[0-9]{1,5}\Z")
+LAST_PORT = 65535
+_NO_PORT = f"has a port that is no number from 1 to {LAST_PORT}"
 _NO_URL_CHARACTER = re.compile("[\x00-\x20\x7f\ud800-\udfff]")  # urlsplit drops some of them without a word
 
 
@@ -33,13 +37,11 @@ def parse_smtp_url(url: str, place: str) -> SmtpUrl:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:  # its text may repeat a part of the password
-        raise SettingsError(
-            f"{place} is not a URL with a port: percent-encode special characters in user and password"
-        ) from None
+        raise SettingsError(f"{place} {_why_no_url(url)}") from None
     if parts.scheme not in DEFAULT_PORTS:
         raise SettingsError(f"{place} must begin with smtp:// or smtps://")
     if port == 0:
-        raise SettingsError(f"{place}: 0 is no port")
+        raise SettingsError(f"{place} {_NO_PORT}")
     if not _can_be_host(parts.hostname):
         raise SettingsError(f"{place} names no host that can be one: write smtp://host:587")
     if parts.path not in {"", "/"} or parts.fragment or "@" in parts.query:
@@ -56,6 +58,14 @@ def parse_smtp_url(url: str, place: str) -> SmtpUrl:
         )
     except UnicodeDecodeError:
         raise SettingsError(f"{place} has a percent-encoded part that is not UTF-8") from None
+
+
+def _why_no_url(url: str) -> str:
+    """What is before the last @ may be a password; behind it there is none."""
+    behind = _HOST_AND_PORT.match(url.rpartition("@")[2])
+    if behind is not None and not (_PORT.match(behind[1]) and int(behind[1]) <= LAST_PORT):
+        return _NO_PORT
+    return "is not a URL with a port: percent-encode special characters in user and password"
 
 
 def _can_be_host(host: str | None) -> bool:

@@ -63,8 +63,11 @@ NEEDS_SMTPUTF8 = _words(r"\b[45]\.6\.7\b|smtputf8")
 TOO_MANY_RECIPIENTS = _words(r"\b[45]\.5\.3\b|too many recipients")
 
 QUEUE_IDS = (
-    _words(r"queued as ([0-9A-Za-z]{5,40})\b"),  # Postfix and its like
+    # Postfix; SendGrid and others have more than letters and digits, or a whole Message-ID
+    _words(r"queued as <?([0-9A-Za-z][0-9A-Za-z._=@+-]{3,98}[0-9A-Za-z_=-])\.?(?:[\s>)\],;]|\Z)"),
     _words(r"\bid=([0-9A-Za-z-]{6,40})"),  # Exim
-    _words(r"^<?([^\s<>]{6,80})>? (?:Message accepted for delivery|\[InternalId=)"),  # Sendmail, OpenSMTPD, Exchange
+    # Sendmail, OpenSMTPD, Exchange
+    _words(r"^<?([^\s<>]{6,200})>? (?:Message accepted for delivery|\[InternalId=|Queued mail for delivery)"),
     _words(r"^ok:? ([0-9a-f-]{20,80})$"),  # Amazon SES
+    _words(r"^OK +\d+ ([0-9a-z.-]{10,60}) - gsmtp$"),  # Google
 )

@@ -72,6 +72,7 @@ class Transaction:
     async def run(self) -> Verdicts:
         self._smtputf8 = self.envelope.needs_smtputf8
         if (unsuited := self._unsuited()) is not None:
+            self.wire.noted.append((time.monotonic(), "-", unsuited.reply.text))
             return Verdicts.alike(unsuited, self.envelope.emails, clean=True)
         self._began = time.monotonic()
         deadline = self.wire.time() + self.timeouts.envelope_s

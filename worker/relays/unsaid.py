@@ -1,6 +1,7 @@
 """Keeps passwords out of what a relay is quoted with: some relays repeat what they did not understand. Pure."""
 
 import base64
+import itertools
 
 SHORTEST_PART = 6
 """Characters of a secret in a row that are struck out, whole or in part, whatever their case."""
@@ -19,8 +20,8 @@ def without_secrets(text: str, username: str | None, password: str | None) -> st
     for start in range(len(lower) - SHORTEST_PART + 1):
         if lower[start : start + SHORTEST_PART] in parts:
             struck[start : start + SHORTEST_PART] = [True] * SHORTEST_PART
-    kept = "".join("\0" if out else char for char, out in zip(text, struck, strict=True))
-    return "***".join(part for part in _runs(kept))
+    runs = itertools.groupby(zip(text, struck, strict=True), key=lambda each: each[1])
+    return "".join("***" if out else "".join(char for char, _ in run) for out, run in runs)
 
 
 def _lower(text: str) -> str:
@@ -30,10 +31,3 @@ def _lower(text: str) -> str:
 
 def _parts(form: str) -> set[str]:
     return {form[start : start + SHORTEST_PART] for start in range(len(form) - SHORTEST_PART + 1)}
-
-
-def _runs(text: str) -> list[str]:
-    """The text between what was struck out."""
-    while "\0\0" in text:
-        text = text.replace("\0\0", "\0")
-    return text.split("\0")
