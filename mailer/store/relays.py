@@ -151,7 +151,7 @@ def decode_state(raw: bytes | None) -> RelayState:
     try:
         item: dict[str, Any] = orjson.loads(raw)["state"] if raw else {}
         return known(RelayState, item, opened_by=_opened_by(item), trouble=_trouble(item))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return RelayState()
 
 
