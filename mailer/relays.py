@@ -24,6 +24,18 @@ class OpenedBy(StrEnum):
     QUOTA = "quota"  # the relay says that its quota is used up
 
 
+MINUTE_MS = 60_000
+LONGEST_OPEN_MS = {
+    OpenedBy.CONNECTION: 5 * MINUTE_MS,
+    OpenedBy.REFUSED: 5 * MINUTE_MS,
+    OpenedBy.CERTIFICATE: 15 * MINUTE_MS,
+    OpenedBy.CREDENTIALS: 5 * MINUTE_MS,
+    OpenedBy.QUOTA: 60 * MINUTE_MS,
+}
+LAG_MS = 10_000
+"""So far at most is a worker's idea of the server's time behind it."""
+
+
 class BreakerState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
@@ -88,7 +100,17 @@ class RelayState:
 def breaker_state(state: RelayState, now: int) -> BreakerState:
     if state.open_until is None:
         return BreakerState.CLOSED
-    return BreakerState.OPEN if now < state.open_until else BreakerState.HALF_OPEN
+    return BreakerState.OPEN if is_open(state, now) else BreakerState.HALF_OPEN
+
+
+def is_open(state: RelayState, now: int) -> bool:
+    return is_ahead(state.open_until, LONGEST_OPEN_MS[state.opened_by or OpenedBy.CONNECTION], now)
+
+
+def is_ahead(until: int | None, longest_ms: int, now: int) -> bool:
+    """Whether a time that was set `longest_ms` ahead at the most is still to come. One that is further away was set
+    before the server's clock was set back: it counts as over, for it could be days away."""
+    return until is not None and now < until <= now + longest_ms + LAG_MS
 
 
 def paused(state: RelayState, now: int) -> RelayState:

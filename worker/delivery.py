@@ -25,7 +25,7 @@ from mailer.store.runs import Ending, FinishVerdict, JournalVerdict
 from worker.backoff import schedule_of
 from worker.clock import Clock
 from worker.conclusion import Timing, conclude
-from worker.handover import hand_over, place_of, policy_of
+from worker.handover import hand_over, place_of, policy_of, without_takers
 from worker.journal import Journal, Withheld
 from worker.lease import Lease
 from worker.outcomes import Deferred, Expired, Failed, Outcome, Skipped, Unknown
@@ -72,6 +72,7 @@ async def deliver(lease: Lease, deps: Deps) -> None:
     job, clock = records.decode_record(claimed.job_id, claimed.record), Clock(claimed.server_time, deps.monotonic)
     if job.status not in OPEN:
         return await lease.drop()
+    job = without_takers(job)
     began_at = job.journal.at if job.journal else clock.now()
     try:
         outcome = await _outcome(job, lease, deps, clock)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mailer.jobs import OPEN_RECIPIENT, Job, JournalMark, Recipient, RecipientStatus, Stream, UnknownPolicy
+from mailer.jobs import OPEN_RECIPIENT, Job, JournalMark, Recipient, Stream, UnknownPolicy
 from worker.backoff import FULL_MAILBOX_FLOOR_S, greylist_floor_s
 from worker.clock import Clock
 from worker.journal import Journal
@@ -74,13 +74,17 @@ def _at_least_s(waits: set[Wait], attempts: int) -> float | None:
 def _as_journaled(recipients: tuple[Recipient, ...], results: Mapping[str, Result]) -> tuple[Recipient, ...]:
     """Only whom this relay took is said to have been taken: an earlier relay's reply, or that of an earlier run, is
     not kept."""
-    return _with_results(
-        tuple(
-            replace(item, reply=None) if item.reply is not None and item.status is RecipientStatus.PENDING else item
-            for item in recipients
-        ),
-        results,
+    return _with_results(tuple(replace(item, reply=None) if item.was_taken else item for item in recipients), results)
+
+
+def without_takers(job: Job) -> Job:
+    """Whom a relay took that then did not take the mail, in a run that came to no end: nothing is decided for them."""
+    if job.journal is not None or job.recipients is None:
+        return job
+    recipients = tuple(
+        replace(item, reply=None) if item.was_taken and item.in_doubt is None else item for item in job.recipients
     )
+    return replace(job, recipients=recipients)
 
 
 def _with_results(recipients: tuple[Recipient, ...], results: Mapping[str, Result]) -> tuple[Recipient, ...]:

@@ -72,6 +72,8 @@ class RelayStore:
         self._writes = itertools.count()
         self._changes = Gatherer(self._change_all)
         self._wishes = Gatherer(self._reserve_all)
+        self._free: dict[str, int] = {}
+        """The next free slot of a relay (us), as the newest reply tells it."""
 
     async def states(self, names: Sequence[str]) -> tuple[dict[str, RelayState], int]:
         """And the server's time (ms)."""
@@ -136,9 +138,11 @@ class RelayStore:
 
     async def _reserve_all(self, wishes: Sequence[_Wish]) -> list[SlotVerdict]:
         names = [keys.slot(wish.name) for wish in wishes]
-        args = [part for wish in wishes for part in (wish.interval_us, wish.patience_us)]
-        replies = await self._slot(names, [1000 * MOST_PATIENCE_MS, *args])
-        return [SlotVerdict(bool(is_reserved), at, wait) for is_reserved, at, wait in cast(list[list[int]], replies)]
+        args = [part for wish in wishes for part in (wish.interval_us, wish.patience_us, self._free.get(wish.name, 0))]
+        replies = cast(list[list[int]], await self._slot(names, [1000 * MOST_PATIENCE_MS, *args]))
+        for wish, (is_reserved, at, _) in zip(wishes, replies, strict=True):
+            self._free[wish.name] = at + is_reserved * wish.interval_us
+        return [SlotVerdict(bool(is_reserved), at, wait) for is_reserved, at, wait in replies]
 
 
 def decode_state(raw: bytes | None) -> RelayState:
@@ -147,7 +151,7 @@ def decode_state(raw: bytes | None) -> RelayState:
     try:
         item: dict[str, Any] = orjson.loads(raw)["state"] if raw else {}
         return known(RelayState, item, opened_by=_opened_by(item), trouble=_trouble(item))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return RelayState()
 
 

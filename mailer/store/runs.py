@@ -108,7 +108,7 @@ class Ending:
     """None: as it was."""
     next_attempt_at: int | None = None
     stays_at: str | None = None
-    """The only relay that may have the next attempt."""
+    """The relay that is asked first at the next attempt: it asked for patience."""
 
 
 class FinishVerdict(StrEnum):

@@ -12,6 +12,7 @@ import pytest
 
 from mailer.addresses import Address
 from mailer.jobs import NewJob, Payload, Recipient
+from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import EnqueueRequest, JobStore
 from tests.faults.conftest import faulty
@@ -46,6 +47,13 @@ class Heard:
         return max(sum(start <= moment < start + window_s for moment in self.at) for start in self.at)
 
 
+async def enqueue(store: JobStore, mails: int) -> None:
+    to = (Recipient(Address("ada@example.com", None)),)
+    for _ in range(mails):
+        new = NewJob(id=uuid.uuid4().hex, payload=Payload(subject="Hello", text="Hi"), recipients=to)
+        await store.enqueue(EnqueueRequest((new,)))
+
+
 async def test_four_workers_together_keep_to_a_relays_rate(
     env: dict[str, str], store: JobStore, relay: ScriptedRelay, log: Path
 ) -> None:
@@ -57,16 +65,32 @@ async def test_four_workers_together_keep_to_a_relays_rate(
         return len(relay.received) >= number
 
     async with workers_at_work(4, env, log) as workers:
-        to = (Recipient(Address("ada@example.com", None)),)
-        for _ in range(mails):
-            new = NewJob(id=uuid.uuid4().hex, payload=Payload(subject="Hello", text="Hi"), recipients=to)
-            await store.enqueue(EnqueueRequest((new,)))
+        await enqueue(store, mails)
         await until(lambda: have_arrived(mails // 3), what="a third of the mails")
         workers[0].send_signal(signal.SIGSTOP)
         await asyncio.sleep(FROZEN_S)
         workers[0].send_signal(signal.SIGCONT)
         await until(lambda: have_arrived(mails), within_s=30, what="all mails")
         assert workers[0].returncode is None
+    assert each_once(relay, mails)
+    assert heard.most_within(WINDOW_S) <= RATE * WINDOW_S
+
+
+async def test_a_queue_server_that_forgot_the_slots_lets_nothing_go_faster(
+    env: dict[str, str], redis: RedisClient, store: JobStore, relay: ScriptedRelay, log: Path
+) -> None:
+    """As one that came back with older data: workers hold slots that it knows nothing of."""
+    heard, mails = Heard(), 150
+    relay.before_reply = heard.before_reply
+
+    async def have_arrived(number: int) -> bool:
+        return len(relay.received) >= number
+
+    async with workers_at_work(4, env, log):
+        await enqueue(store, mails)
+        await until(lambda: have_arrived(mails // 5), what="a fifth of the mails")
+        assert await redis.delete(keys.slot("acme")) == 1
+        await until(lambda: have_arrived(mails), within_s=30, what="all mails")
     assert each_once(relay, mails)
     assert heard.most_within(WINDOW_S) <= RATE * WINDOW_S
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from mailer.jobs import RecipientStatus, Status
+from mailer.jobs import Reason, RecipientStatus, Status
 from mailer.relays import paused
 from mailer.store import keys
 from mailer.store.connection import RedisClient
@@ -189,3 +189,32 @@ async def test_a_second_copy_that_release_0_2_had_promised_is_in_doubt_still(new
     await world.run.redis.hset(keys.job(job_id), "recipients", orjson.dumps(written))
     view = await world.run.once(job_id)
     assert (view.job.status, statuses(view)) == (Status.UNKNOWN, [UNKNOWN])
+
+
+async def test_one_who_fails_is_not_said_to_have_been_taken_in_a_run_that_came_to_nothing(new_world: NewWorld) -> None:
+    """The first relay took her, and then not the mail; the worker died while the second was asked."""
+    first, second = ScriptedRelay({"DOT": ["451 4.3.0 Later"] * 2}), ScriptedRelay({"BANNER": [HANG, DROP]})
+    world = await new_world("hold", first, second)
+    job_id = await world.run.submit(TO_ONE)
+    await given_back_at(world, job_id, second)
+    first.script["BANNER"] = [DROP]
+    first.writers.copy().pop().close()
+    await world.run.age(job_id, 4 * 24 * 3600)
+    view = await world.run.once(job_id)
+    assert (view.job.status, view.job.reason, statuses(view)) == (Status.FAILED, Reason.GAVE_UP, [FAILED])
+    assert [item.reply for item in view.job.recipients or ()] == [None]
+
+
+async def given_back_at(world: Relayed, job_id: str, relay: ScriptedRelay) -> None:
+    """A run that is stopped while this relay is asked."""
+    lease = await world.run.claim(job_id)
+    assert lease is not None
+    running = asyncio.create_task(deliver(lease, world.run.deps))
+
+    async def is_asked() -> bool:
+        return relay.connections > 0
+
+    await until(is_asked, what="the relay asked")
+    running.cancel()
+    await asyncio.wait([running])
+    await lease.give_back()

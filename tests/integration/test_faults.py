@@ -54,7 +54,7 @@ ROWS = (
     Row("EHLO 421", {"EHLO": ["421 4.3.2 Busy"]}, D, Phase.EHLO, True, "busy_at_the_door", pace=0.5),
     Row("MAIL 4xx", {"MAIL": ["451 4.3.0 Later"]}, D, Phase.MAIL, True, "sender_not_now", pace=0.5),
     Row("MAIL drop", {"MAIL": [DROP]}, D, Phase.MAIL, True),
-    Row("MAIL hangs", {"MAIL": [HANG]}, D, Phase.MAIL, True),
+    Row("MAIL hangs", {"MAIL": [HANG]}, D, Phase.MAIL, True, "no_answer_to_mail"),
     Row("MAIL 5xx", {"MAIL": ["550 5.7.1 Not your address"]}, F, Phase.MAIL, True, alert=True),
     Row("MAIL 552", {"MAIL": ["552 5.3.4 Too big"]}, F, Phase.MAIL, True),
     Row("MAIL 530", {"MAIL": ["530 5.7.0 Who are you?"]}, D, Phase.MAIL, True, alert=True),
@@ -115,7 +115,8 @@ async def test_alone(row: Row, make_run: Callable[..., Run], redis: RedisClient,
         assert job.stays_at == ("first" if row.name == "RCPT greylisted" else None)
     assert (state.opened_by, state.pace) == (row.opened_by, row.pace)
     assert (state.trouble.row if state.trouble else None) == row.told
-    assert state.failures == (1 if row.told and row.told.endswith(("connection", "door")) and not row.opened_by else 0)
+    is_counted = row.told is not None and row.told.endswith(("connection", "door", "no_answer_to_mail"))
+    assert state.failures == (1 if is_counted and not row.opened_by else 0)
     assert alerts(logs) == (["first"] if row.alert else [])
 
 

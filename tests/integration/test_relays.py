@@ -317,6 +317,22 @@ class TestSlots:
         await redis.set(keys.slot("acme"), (seconds + 3600) * 1_000_000, ex=60)
         assert (await relays.slot("acme", spacing_us(20), 0)).wait_us == 0
 
+    async def test_a_server_that_came_back_with_older_data_gives_no_slot_twice(
+        self, queue_url: str, redis: RedisClient
+    ) -> None:
+        """What any worker has reserved is kept clear of, though only that one knows."""
+        interval_us = spacing_us(20)
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connect(parse_queue_url(queue_url))) for _ in range(4)]
+            stores = [RelayStore(client) for client in clients]
+            verdicts = [await store.slot("acme", interval_us, 5000) for store in stores * 20]
+            await redis.delete(keys.slot("acme"))
+            verdicts += [await store.slot("acme", interval_us, 10_000) for store in stores * 10]
+        assert all(verdict.is_reserved for verdict in verdicts)
+        assert all(
+            later - at >= interval_us for at, later in itertools.pairwise(sorted(verdict.at for verdict in verdicts))
+        )
+
     async def test_a_board_says_how_long_to_wait(self, new_board: NewBoard, relays: RelayStore) -> None:
         board = await new_board("a")
         slow = replace(ACME, rate=0.1)

@@ -358,6 +358,28 @@ async def test_a_relay_that_is_not_there_is_told_of_and_the_next_one_has_the_mai
     assert [entry["row"] for entry in logs if entry["event"] == "relay.alert"] == ([row] if opened_by else [])
 
 
+async def test_a_relay_that_hangs_before_it_knows_whom_a_mail_is_for_is_soon_asked_no_more(
+    make_world: MakeWorld,
+) -> None:
+    """Else every mail would wait for it first, and the relay behind it could never be used to the full."""
+    world = await make_world(first={"MAIL": [HANG]}, second={}, connections=4)
+    for _ in range(5):
+        assert (await world.routed()).results[ADA.email].status is SENT
+    assert sum(command.startswith("MAIL") for command in world.relays["first"].commands) == 3
+    assert len(world.relays["second"].received) == 5
+    state = await world.state()
+    assert (state.opened_by, state.trouble and state.trouble.row) == (OpenedBy.CONNECTION, "no_answer_to_mail")
+
+
+async def test_a_relay_that_hangs_over_a_recipient_or_a_content_is_asked_for_the_next_mail(
+    make_world: MakeWorld,
+) -> None:
+    world = await make_world(first={"RCPT": [HANG] * 2 + ["250 ok"], "DATA": [HANG] * 3 + ["354 go"]}, second={})
+    for _ in range(6):
+        assert (await world.routed()).results[ADA.email].status is SENT
+    assert (len(world.relays["first"].received), (await world.state()).failures) == (1, 0)
+
+
 async def test_what_a_relay_says_of_several_recipients_is_told_once(make_world: MakeWorld) -> None:
     world = await make_world(first=NO_RELAY)
     with capture_logs() as logs:

@@ -248,7 +248,7 @@ class TestPace:
             state = fault(state, Effect.NONE, NOW + n * MINUTE, pace=Pace.HALVE)
         assert state.pace == SLOWEST
 
-    def test_it_doubles_with_mails_once_a_minute_until_it_is_whole(self) -> None:
+    def test_it_doubles_with_mails_each_quarter_of_a_minute_until_it_is_whole(self) -> None:
         state = replace(CLOSED, pace=0.25, paced_at=NOW)
         assert after_mails(state, 1000, NOW + DOUBLED_EVERY_MS - 1) is state
         assert after_mails(state, 0, NOW + HOUR) is state

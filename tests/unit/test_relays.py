@@ -56,7 +56,7 @@ def test_a_word_of_a_newer_version_costs_no_more_than_itself():
     assert decode_state(orjson.dumps({"state": state})) == expected
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"1", b"{}"])
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"1", b"{}", b'{"state": null}', b'{"state": []}'])
 def test_what_cannot_be_understood_counts_for_nothing(raw):
     assert decode_state(raw) == RelayState()
 

@@ -6,7 +6,7 @@ that were already under way when it opened, and says nothing new.
 
 from dataclasses import dataclass, replace
 
-from mailer.relays import OpenedBy, RelayState, Trouble
+from mailer.relays import LONGEST_OPEN_MS, OpenedBy, RelayState, Trouble, is_ahead, is_open
 from worker.relays.effects import Effect, Pace
 
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
@@ -28,14 +28,14 @@ HALVED_EVERY_MS = 5 * SECOND
 DOUBLED_EVERY_MS = 15 * SECOND
 """Slower than it is halved where a relay has too much of us, faster than chance throttles of single mails come."""
 
-_OPEN_MS: dict[OpenedBy, tuple[int, int]] = {
-    OpenedBy.CONNECTION: (30 * SECOND, 5 * MINUTE),
-    OpenedBy.REFUSED: (30 * SECOND, 5 * MINUTE),
-    OpenedBy.CERTIFICATE: (30 * SECOND, 15 * MINUTE),
-    OpenedBy.CREDENTIALS: (CREDENTIALS_MS, CREDENTIALS_MS),
-    OpenedBy.QUOTA: (HOUR, HOUR),
+_FIRST_OPEN_MS = {
+    OpenedBy.CONNECTION: 30 * SECOND,
+    OpenedBy.REFUSED: 30 * SECOND,
+    OpenedBy.CERTIFICATE: 30 * SECOND,
+    OpenedBy.CREDENTIALS: CREDENTIALS_MS,
+    OpenedBy.QUOTA: HOUR,
 }
-"""First and longest: each opening that follows a failed probe is twice as long."""
+"""Each opening that follows a failed probe is twice as long, up to LONGEST_OPEN_MS."""
 _AT_ONCE = {
     Effect.OPEN: OpenedBy.REFUSED,
     Effect.CERTIFICATE: OpenedBy.CERTIFICATE,
@@ -83,11 +83,14 @@ def standing(state: RelayState, credentials: str | None, now: int) -> Standing:
     refused_until = state.refused.get(_mark(credentials))
     if state.open_until is None and refused_until is None:
         return USABLE
-    by = state.opened_by or OpenedBy.CREDENTIALS
-    until = refused_until if by is OpenedBy.CREDENTIALS else max(refused_until or 0, state.open_until or 0)
-    if until is not None and now < until:
+    by, until = state.opened_by or OpenedBy.CREDENTIALS, now
+    if is_ahead(refused_until, CREDENTIALS_MS, now):
+        until = max(until, refused_until or 0)
+    if by is not OpenedBy.CREDENTIALS and is_open(state, now):
+        until = max(until, state.open_until or 0)
+    if now < until:
         return _barred(by, until, now)
-    if state.probe is not None and now < (state.probe_until or 0):
+    if state.probe is not None and is_ahead(state.probe_until, PROBE_MS, now):
         return _barred(by, min(state.probe_until or 0, now + LOOK_AGAIN_MS), now)
     return Probe()
 
@@ -122,7 +125,7 @@ def after_success(state: RelayState, credentials: str | None, now: int) -> Relay
     """Closes it. Not where a mail went through that was under way when the quota was used up or the password was
     refused: that says nothing of the next one."""
     mark = _mark(credentials)
-    if now < state.refused.get(mark, 0) or (state.opened_by is OpenedBy.QUOTA and now < (state.open_until or 0)):
+    if _is_refused(state, mark, now) or (state.opened_by is OpenedBy.QUOTA and is_open(state, now)):
         return state
     refused = {each: until for each, until in state.refused.items() if each != mark}
     return RelayState(
@@ -137,14 +140,14 @@ def awaits_success(state: RelayState, credentials: str | None) -> bool:
 
 def after_mails(state: RelayState, mails: int, now: int) -> RelayState:
     """So many went through: the pace grows back, by steps."""
-    if mails < 1 or state.pace >= 1 or now - (state.paced_at or 0) < DOUBLED_EVERY_MS:
+    if mails < 1 or state.pace >= 1 or _was_paced(state, DOUBLED_EVERY_MS, now):
         return state
     doubled = 2 * state.pace
     return replace(state, pace=doubled, paced_at=now) if doubled < 1 else replace(state, pace=1.0, paced_at=None)
 
 
 def _slowed(state: RelayState, pace: Pace, now: int) -> RelayState:
-    if pace is Pace.KEEP or (state.paced_at is not None and now - state.paced_at < HALVED_EVERY_MS):
+    if pace is Pace.KEEP or _was_paced(state, HALVED_EVERY_MS, now):
         return state
     return replace(state, pace=max(SLOWEST, state.pace / 2), paced_at=now)
 
@@ -163,7 +166,7 @@ def _broken(state: RelayState, effect: Effect, threshold: int, mark: str, owner:
         return state
     if effect in _AT_ONCE:
         return _opened(state, _AT_ONCE[effect], now)
-    since = now if state.failing_since is None else state.failing_since
+    since = min(now, state.failing_since or now)
     counted = replace(state, failures=state.failures + 1, failing_since=since, logins=state.logins + cut)
     is_slow = counted.failures >= FEWEST_FAILURES and now - since >= FAILING_MS
     opens = not is_closed or counted.failures >= threshold or is_slow
@@ -172,25 +175,31 @@ def _broken(state: RelayState, effect: Effect, threshold: int, mark: str, owner:
 
 def _refused(state: RelayState, mark: str, now: int, *, opens: bool) -> RelayState:
     """Those who have the same credentials wait. Where it is closed although it refused them before, it takes others."""
-    known_until = state.refused.get(mark)
-    takes_others = state.opened_at is None and known_until is not None
-    if known_until is None or now >= known_until:
+    takes_others = state.opened_at is None and mark in state.refused
+    if not _is_refused(state, mark, now):
         kept = {each: until for each, until in state.refused.items() if now < until + FORGOTTEN_MS}
         state = replace(state, refused={**kept, mark: now + CREDENTIALS_MS})
     return _opened(state, OpenedBy.CREDENTIALS, now) if opens and not takes_others else state
 
 
 def _opened(state: RelayState, by: OpenedBy, now: int) -> RelayState:
-    first, longest = _OPEN_MS[by]
     return replace(
         state,
         opened_at=now if state.opened_at is None else state.opened_at,
-        open_until=now + min(longest, first * 2 ** min(state.openings, 10)),
+        open_until=now + min(LONGEST_OPEN_MS[by], _FIRST_OPEN_MS[by] * 2 ** min(state.openings, 10)),
         opened_by=by,
         openings=state.openings + 1,
         probe=None,
         probe_until=None,
     )
+
+
+def _is_refused(state: RelayState, mark: str, now: int) -> bool:
+    return is_ahead(state.refused.get(mark), CREDENTIALS_MS, now)
+
+
+def _was_paced(state: RelayState, within_ms: int, now: int) -> bool:
+    return state.paced_at is not None and is_ahead(state.paced_at + within_ms, within_ms, now)
 
 
 def _barred(by: OpenedBy, until: int, now: int) -> Barred:

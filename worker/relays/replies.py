@@ -113,6 +113,8 @@ RULES: tuple[Rule, ...] = (
     Rule("no_answer_to_auth", _AUTH, frozenset({Kind.SILENT}) | _NO_SENSE, _next(Effect.COUNT)),
     # A connection that carried other mail before may be at fault by its age
     Rule("stale_connection", _MAIL, _REPLY | _NO_ANSWER | _NO_SENSE, _next(afresh=True), reused=True),
+    # Nobody's mail gets further there, and each would wait as long to learn it
+    Rule("no_answer_to_mail", _MAIL, frozenset({Kind.SILENT}), _next(Effect.COUNT)),
     # What this relay cannot take, another may
     Rule("too_large", _MAIL, frozenset({Kind.TOO_LARGE}), _NEXT_OR_FAIL),
     Rule("no_smtputf8", _MAIL, frozenset({Kind.NO_SMTPUTF8}), _NEXT_OR_FAIL),
