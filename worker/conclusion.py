@@ -85,16 +85,16 @@ def _again(
     schedule: BackoffSchedule,
     random: Callable[[], float],
 ) -> Ending:
-    effective, all_shut = schedule_of(job, schedule), isinstance(outcome, HandedOver) and outcome.all_shut
+    effective, uncounted = schedule_of(job, schedule), isinstance(outcome, HandedOver) and outcome.uncounted
     decision = next_attempt(
         effective,
-        attempts=job.counted + (not all_shut),
+        attempts=job.counted + (not uncounted),
         due_at=job.due_at,
         expires_at=job.expires_at,
         now=timing.ended_at,
         random=random,
         at_most_s=outcome.at_most_s if isinstance(outcome, Deferred) else None,
-        at_least_s=outcome.at_least_s if isinstance(outcome, HandedOver) else None,
+        at_least_s=_growing_s(job, timing, effective) if uncounted else _at_least_s(outcome),
     )
     tries = outcome.tries if isinstance(outcome, HandedOver) else (outcome.tried,)
     recipients = outcome.recipients if isinstance(outcome, HandedOver) else None
@@ -108,7 +108,7 @@ def _again(
                 recipients=recipients,
                 next_attempt_at=at,
                 stays_at=job.stays_at if isinstance(outcome, Deferred) else outcome.stays_at,
-                uncounted=job.uncounted + 1 if all_shut else None,
+                uncounted=job.uncounted + 1 if uncounted else None,
             )
         case TooLate():
             detail = "The next attempt would come after the time set by its author."
@@ -119,6 +119,15 @@ def _again(
         case _:
             assert_never(decision)
     return _end_open(recipients or job.recipients, ending)
+
+
+def _at_least_s(outcome: HandedOver | Deferred) -> float | None:
+    return outcome.at_least_s if isinstance(outcome, HandedOver) else None
+
+
+def _growing_s(job: Job, timing: Timing, schedule: Schedule) -> float:
+    """What does not count makes no wait longer, so the job's age does: by a quarter each time."""
+    return min(schedule.cap_s, max(0, timing.ended_at - job.due_at) / 4000)
 
 
 def _limit_reached(limit: Limit, schedule: Schedule) -> str:

@@ -61,7 +61,7 @@ async def hand_over(job: Job, mail: Mail, deps: Deps, clock: Clock, journal: Jou
     stays_at = routed.greylisted_at if Wait.GREYLIST in waits else None
     if routed.in_doubt:
         return Unknown(routed.tries, known, policy_of(job, deps), at_least_s, stays_at)
-    return HandedOver(routed.tries, known, at_least_s, stays_at, routed.all_shut)
+    return HandedOver(routed.tries, known, at_least_s, stays_at, routed.uncounted)
 
 
 def _at_least_s(waits: set[Wait], attempts: int) -> float | None:

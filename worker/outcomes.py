@@ -9,14 +9,14 @@ from worker.relays.attempt import Tried
 @dataclass(frozen=True, slots=True)
 class HandedOver:
     """Relays were asked, the deciding one last: each recipient has a status of its own. `at_least_s`: shortest wait for
-    those that are tried again; `stays_at`: the relay that they come back to first; `all_shut`: none was of use to
-    anybody."""
+    those that are tried again; `stays_at`: the relay that they come back to first; `uncounted`: it is no attempt
+    that a limit counts."""
 
     tries: tuple[Tried, ...]
     recipients: tuple[Recipient, ...]
     at_least_s: float | None = None
     stays_at: str | None = None
-    all_shut: bool = False
+    uncounted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

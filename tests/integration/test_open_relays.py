@@ -14,7 +14,7 @@ import trustme
 from structlog.testing import capture_logs
 
 from mailer.jobs import Phase, Reason, Status
-from mailer.relays import OpenedBy, RelayState
+from mailer.relays import OpenedBy, RelayState, paused, resumed
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
 from mailer.store.relays import Transition
@@ -448,6 +448,38 @@ async def test_a_mail_that_found_the_relay_shut_does_not_end_by_its_number_of_at
             assert waits(await sent(worker), "first: open (refused)")
             await half_opens(worker)
         assert (await sent(worker, job_id)).job.status is Status.SENT
+
+
+@pytest.mark.parametrize(
+    "script", [{"MAIL": ["550 5.1.8 Sender address rejected"]}, {}], ids=["its sender is refused", "it is too large"]
+)
+@pytest.mark.parametrize("backoff", [{"max_attempts": 1}, ["1s"]], ids=["max_attempts", "list"])
+async def test_a_mail_that_only_a_relay_can_take_which_is_paused_is_not_given_up_meanwhile(
+    hire: Hire, script: dict[str, list[str]], backoff: object
+) -> None:
+    """The one that refuses it for good is asked, and this does not count: else the pause would have ended the job."""
+    script = {name: replies * 3 for name, replies in script.items()}
+    small = ScriptedRelay(script, extensions=["SIZE 100"] if not script else [])
+    async with scripted_relay(small) as first, scripted_relay() as second:
+        worker = await hire("anna", named("first", first), named("second", second))
+        await changed((worker,), "second", paused)
+        job_id = await worker.run.submit({**JOB, "backoff": backoff})
+        for attempt in range(1, 4):
+            view = await sent(worker, job_id)
+            assert (view.job.status, view.job.attempts, view.job.counted) == (Status.DEFERRED, attempt, 0)
+        await changed((worker,), "second", lambda state, _: resumed(state))
+        view = await sent(worker, job_id)
+        assert (view.job.status, view.job.counted) == (Status.SENT, 1)
+        assert tries(view)[-1] == (4, "second", "sent", Phase.DOT)
+
+
+async def test_a_mail_that_a_relay_put_off_has_made_an_attempt_whatever_other_relays_are_paused(hire: Hire) -> None:
+    first, second = ScriptedRelay({"RCPT": ["451 4.3.0 Later"]}), ScriptedRelay()
+    async with scripted_relay(first), scripted_relay(second):
+        worker = await hire("anna", named("first", first), named("second", second))
+        await changed((worker,), "second", paused)
+        view = await sent(worker, await worker.run.submit({**JOB, "backoff": {"max_attempts": 1}}))
+        assert (view.job.status, view.job.reason, view.job.counted) == (Status.FAILED, Reason.GAVE_UP, 1)
 
 
 async def test_a_relay_that_took_somebody_was_of_use_whatever_its_quota_is_now(hire: Hire) -> None:

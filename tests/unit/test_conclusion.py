@@ -201,14 +201,21 @@ def test_a_job_that_gives_up_says_which_limit_of_its_backoff_it_met(own, detail)
 @pytest.mark.parametrize("own", [Backoff(max_attempts=1), Backoff(delays_s=(5,))])
 def test_no_number_of_attempts_ends_a_job_that_no_relay_had_a_use_for(own):
     """The relays were shut for all mail: it waits for them as all the others do."""
-    shut = replace(handed_over(D), all_shut=True)
+    shut = replace(handed_over(D), uncounted=True)
     about = replace(job(P), backoff=own)
     ending = ended(about, shut)
     assert (ending.status, ending.uncounted, last(ending).number) == (Status.DEFERRED, 1, 1)
-    assert ended(about, replace(shut, all_shut=False)).status is (
+    assert ended(about, replace(shut, uncounted=False)).status is (
         Status.FAILED if own.max_attempts else Status.DEFERRED
     )
     assert ended(replace(about, due_at=NOW - 7_200_000), shut).reason is Reason.GAVE_UP, "time does"
+
+
+@pytest.mark.parametrize(("waited_s", "at_least_s"), [(0, 0), (400, 100), (3_000, 750), (100_000, 900)])
+def test_what_does_not_count_is_tried_more_and_more_seldom_all_the_same(waited_s, at_least_s):
+    about = replace(job(P, attempts=9, waited_s=waited_s), uncounted=9, backoff=Backoff(give_up_s=10**6))
+    ending = ended(about, replace(handed_over(D), uncounted=True))
+    assert ending.next_attempt_at == NOW + 1000 * max(at_least_s, 22.5)
 
 
 def test_attempts_that_do_not_count_take_none_away_from_those_that_do():

@@ -40,13 +40,14 @@ class Tried:
 @dataclass(frozen=True, slots=True)
 class Routed:
     """The relays that were tried, the deciding one last. `in_doubt`: its answer to the final dot was lost.
-    `greylisted_at`: the one that somebody has to come back to. `all_shut`: each was of no use to anybody."""
+    `greylisted_at`: the one that somebody has to come back to. `uncounted`: each was of no use to anybody, or refused
+    for good whoever is left, and only a relay that could not be asked may still take the mail."""
 
     tries: tuple[Tried, ...]
     results: Mapping[str, Result]
     in_doubt: bool = False
     greylisted_at: str | None = None
-    all_shut: bool = False
+    uncounted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Place:
 
 
 ANYWHERE = Place()
+_DECIDED = frozenset({RecipientStatus.SENT, RecipientStatus.FAILED})
 
 
 class Journal(Protocol):
@@ -150,7 +152,13 @@ class Attempt:
         if not self.tries:
             return soonest(self.obstacles)
         self.results |= {email: self._kept_open(email, answer, len(self.tries)) for email, answer in self._last.items()}
-        return Routed(tuple(self.tries), self.results, self.in_doubt, self._greylisted_at, self._all_shut)
+        uncounted = self._all_shut or self._waits_for_another()
+        return Routed(tuple(self.tries), self.results, self.in_doubt, self._greylisted_at, uncounted)
+
+    def _waits_for_another(self) -> bool:
+        left = {email for email, result in self.results.items() if result.status not in _DECIDED}
+        refused = {email for email, answer in self._last.items() if _result(answer).status is RecipientStatus.FAILED}
+        return bool(self.obstacles and left) and left <= refused - self._may_take
 
     def _kept_open(self, email: str, answer: Answer, tried: int) -> Result:
         """Not failed, while a relay that was not asked yet, or was in trouble, might take what this one will not."""
