@@ -144,11 +144,17 @@ LOGIN = (
         {"EHLO": [f"250-relay.test\r\n250-{AUTH}\r\n250 STARTTLS", "250 relay.test"]}, CREDENTIALS),
     Row("LOGIN 535", "implicit", Phase.AUTH, "credentials_refused", {"AUTH": ["535 5.7.8 No"]}, CREDENTIALS,
         extensions=("AUTH LOGIN",)),
-    Row("LOGIN 535 at the user", "implicit", Phase.AUTH, "credentials_refused", {"AUTH LOGIN": ["535 5.7.8 No"]},
-        CREDENTIALS, extensions=("AUTH LOGIN",)),
+    *(
+        Row(f"LOGIN 535 at {moment[5:]}", "implicit", Phase.AUTH, "credentials_refused", {moment: ["535 5.7.8 No"]},
+            CREDENTIALS, extensions=("AUTH LOGIN",))
+        for moment in ("AUTH LOGIN", "AUTH USER")
+    ),
     Row("LOGIN cut", "implicit", Phase.AUTH, "dropped_at_auth", {"AUTH": [DROP]}, logins=1, extensions=("AUTH LOGIN",)),
-    Row("LOGIN hangs", "implicit", Phase.AUTH, "no_answer_to_auth", {"AUTH LOGIN": [HANG]}, hangs="auth_s",
-        extensions=("AUTH LOGIN",)),
+    *(
+        Row(f"{moment} hangs", "implicit", Phase.AUTH, "no_answer_to_auth", {moment: [HANG]}, hangs="auth_s",
+            extensions=("AUTH LOGIN",))
+        for moment in ("AUTH LOGIN", "AUTH USER")
+    ),
     *(
         Row(f"repeats {secret[:4]}", "implicit", Phase.AUTH, "credentials_refused",
             {"AUTH": [f"535 5.7.8 Not {secret}!"]}, CREDENTIALS)

@@ -340,6 +340,34 @@ async def test_a_password_is_said_once_and_noted_never(secured: Any) -> None:
     assert not [each for each in FORMS if each in way.said]
 
 
+@pytest.mark.parametrize("prompts", [("VXNlcm5hbWU6", "UGFzc3dvcmQ6"), ("", ""), ("dXNlcjo=", "cGFzczo=")], ids=str)
+async def test_a_relay_that_offers_only_login_is_told_the_user_and_the_password_where_it_asks_for_them(
+    secured: Any, prompts: tuple[str, str]
+) -> None:
+    """Some take no user with the command: they would have taken the password for it, and written it to their logs."""
+    user, password = prompts
+    relay, way = secured({"AUTH LOGIN": [f"334 {user}"], "AUTH USER": [f"334 {password}"]}, "AUTH LOGIN CRAM-MD5")
+    async with scripted_relay(relay, implicit_tls=True):
+        way.addresses = [at(relay.port)]
+        await way.offers()
+    encoded = [base64.b64encode(each.encode()).decode() for each in (USER, PASSWORD)]
+    assert relay.commands[-3:] == ["AUTH LOGIN", *encoded]
+    assert not [each for each in (*FORMS, encoded[0]) if each in way.said]
+
+
+@pytest.mark.parametrize("moment", ["AUTH LOGIN", "AUTH USER"])
+@pytest.mark.parametrize("reply", ["235 2.7.0 in already", "250 ok", "what"])
+async def test_a_login_that_is_over_before_the_password_was_asked_for_is_none(
+    secured: Any, moment: str, reply: str
+) -> None:
+    relay, way = secured({moment: [reply]}, "AUTH LOGIN")
+    async with scripted_relay(relay, implicit_tls=True):
+        way.addresses = [at(relay.port)]
+        answer = await way.trouble()
+    assert (answer.phase, answer.kind) == (Phase.AUTH, Kind.OUT_OF_STEP)
+    assert FORMS[1] not in relay.commands
+
+
 async def test_logins_that_fail_leave_nothing_behind(secured: Any) -> None:
     """A socket that is closed under a transport, which waits for TLS to end, would be another connection's by then."""
     relay, way = secured({"AUTH": ["535 5.7.8 No"]})

@@ -5,6 +5,7 @@ translated by itself. What a step raises beside Lost is a defect.
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import socket
@@ -37,6 +38,8 @@ NEXT_ADDRESS = frozenset({Phase.BANNER, Phase.EHLO})
 """Where the trouble may be this one machine's, and another address of the relay another machine."""
 TRANSIENT, PERMANENT = 4, 5
 """First digits of replies (RFC 5321 4.2.1)."""
+PROMPT, LOGGED_IN = 334, 235
+"""RFC 4954."""
 LONGEST_SIZE = 20
 """Digits of SIZE (RFC 1870 3)."""
 
@@ -159,11 +162,25 @@ class Opening:
                 self._note(">", "AUTH PLAIN ***")
                 self._heard(*await client.auth_plain(username, password, timeout=self.timeouts.auth_s))
             elif "login" in offered:
-                self._note(">", "AUTH LOGIN ***")
-                self._heard(*await client.auth_login(username, password, timeout=self.timeouts.auth_s))
+                await self._login(client, username, password)
             else:
                 text = f"The relay offers no AUTH PLAIN or LOGIN (only {', '.join(offered) or 'none'})."
                 raise lost(Phase.AUTH, Kind.NO_AUTH, text)
+
+    async def _login(self, client: SMTP, *secrets: str) -> None:
+        """By the relay's prompts. One that takes no user name along with the command would take the password for it,
+        and write that to its log."""
+        self._note(">", "AUTH LOGIN")
+        said = await client.execute_command(b"AUTH", b"LOGIN", timeout=self.timeouts.auth_s)
+        for secret in secrets:
+            if said.code != PROMPT:
+                raise SMTPResponseException(said.code, said.message)
+            self._heard(*said)
+            self._note(">", "***")
+            said = await client.execute_command(base64.b64encode(secret.encode()), timeout=self.timeouts.auth_s)
+        if said.code != LOGGED_IN:
+            raise SMTPResponseException(said.code, said.message)
+        self._heard(*said)
 
     def _taken_over(self, client: SMTP) -> tuple[Wire, Offers]:
         """aiosmtplib's part is over: the connection is ours from here on."""
