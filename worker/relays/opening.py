@@ -170,13 +170,11 @@ class Opening:
     async def _login(self, client: SMTP, *secrets: str) -> None:
         """By the relay's prompts. One that takes no user name along with the command would take the password for it,
         and write that to its log."""
-        self._note(">", "AUTH LOGIN")
+        self._note(">", "AUTH LOGIN ***")
         said = await client.execute_command(b"AUTH", b"LOGIN", timeout=self.timeouts.auth_s)
         for secret in secrets:
             if said.code != PROMPT:
                 raise SMTPResponseException(said.code, said.message)
-            self._heard(*said)
-            self._note(">", "***")
             said = await client.execute_command(base64.b64encode(secret.encode()), timeout=self.timeouts.auth_s)
         if said.code != LOGGED_IN:
             raise SMTPResponseException(said.code, said.message)
