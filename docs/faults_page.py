@@ -55,6 +55,7 @@ WORDS = {
     texts.GREYLISTED: "greylisting",
     texts.COME_BACK: "try later, come back",
     texts.RELAYING_DENIED: "relaying denied, authentication required",
+    texts.SUSPENDED: "sending or our account suspended",
     texts.BLOCKLISTED: "blocklist, reputation",
     texts.SENDER_REFUSED: "sender refused, not verified, not allowed",
     texts.OWN_TROUBLE: "4.3.x, trouble of the relay or with us",

@@ -135,6 +135,8 @@ LOGIN = (
         Row(f"{code}", "implicit", Phase.AUTH, "not_now_at_auth", {"AUTH": [f"{code} 4.7.0 Later"]}, pace=0.5)
         for code in (454, 421, 432)
     ),
+    Row("451 quota", "implicit", Phase.AUTH, "quota_used_up",
+        {"AUTH": ["451 Authentication failed: Maximum credits exceeded"]}, OpenedBy.QUOTA),
     Row("cut", "implicit", Phase.AUTH, "dropped_at_auth", {"AUTH": [DROP]}, logins=1),
     Row("hangs", "implicit", Phase.AUTH, "no_answer_to_auth", {"AUTH": [HANG]}, hangs="auth_s"),
     Row("garbage", "implicit", Phase.AUTH, "no_answer_to_auth", {"AUTH": ["what?"]}),

@@ -107,6 +107,7 @@ RULES: tuple[Rule, ...] = (
     Rule("tls_not_as_required", _TLS, _NOT_AS_REQUIRED, _next(Effect.CERTIFICATE, alert=True)),
     Rule("starttls_refused", _TLS, _REPLY, _next(Effect.CERTIFICATE, alert=True), codes=("5",)),
     Rule("no_handshake", _TLS, _NO_HANDSHAKE, _next(Effect.COUNT)),
+    Rule("quota_used_up", _AUTH, _REPLY, _QUOTA, ("4",), texts.QUOTA),
     Rule("not_now_at_auth", _AUTH, _REPLY, _next(Effect.COUNT, Pace.HALVE), codes=("4",)),
     Rule("credentials_refused", _AUTH, _REPLY | {Kind.NO_AUTH}, _next(Effect.CREDENTIALS, alert=True)),
     Rule("dropped_at_auth", _AUTH, frozenset({Kind.DROPPED}), _next(Effect.COUNT_LOGIN)),
@@ -125,7 +126,8 @@ RULES: tuple[Rule, ...] = (
     Rule("quota_used_up", _MAIL | _CONTENT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA),
     Rule("throttled", _MAILING, _REPLY, _next(pace=Pace.HALVE), ("4",), texts.THROTTLED),
     Rule("closing", _MAILING, _REPLY, _next(pace=Pace.HALVE), ("421",)),
-    # The relay does not know us, or others do not want it
+    # The relay does not know us, or has enough of us, or others do not want it
+    Rule("account_suspended", _MAILING, _REPLY, _next(alert=True), ("5",), texts.SUSPENDED),
     Rule("relaying_denied", _MAILING, _REPLY, _next(alert=True), ("530", "535")),
     Rule("relaying_denied", _MAILING, _REPLY, _next(alert=True), ("5",), texts.RELAYING_DENIED),
     Rule("relaying_denied", _ENVELOPE, _NO_SENSE, _next(alert=True), ("503",), texts.RELAYING_DENIED),
