@@ -16,6 +16,14 @@ def without_addresses(text: str) -> str:
     return _ADDRESS.sub("<>", text)
 
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def legible(text: str) -> str:
+    """A line without what terminals obey, databases refuse and no encoding has."""
+    return _CONTROLS.sub("?", text)
+
+
 QUOTA = _words(
     r"\b5\.4\.5\b|\b(daily|monthly|hourly|24.hour)\b.{0,40}\b(quota|limit)|\b(quota|limit)\b.{0,30}\b(daily|per day)\b"
     r"|\b(sending|submission) (quota|limit)\b|\bmessaging limits\b|\bcredits exceeded\b"
