@@ -8,6 +8,7 @@ import asyncio
 import base64
 import datetime
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -338,3 +339,25 @@ async def test_where_there_is_no_other_the_mail_waits_and_nothing_is_said_in_cle
     else:
         assert verbs(first) <= {"EHLO", "STARTTLS"}
     assert first.connections <= 1
+
+
+async def test_a_name_server_that_cannot_say_is_no_alert_and_the_other_relay_has_the_mail(
+    make_run: Callable[..., Run], redis: RedisClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = socket.getaddrinfo
+
+    def asked(host: str, *rest: Any, **more: Any) -> Any:
+        if host == "relay.example":
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return asks(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    async with scripted_relay() as second:
+        relays = set_up(tmp_path, {"name": "first", "url": "smtp://relay.example"}, named("second", second))
+        async with relayed(make_run, redis, relays) as world:
+            with capture_logs() as logs:
+                view = await world.run.once(await world.run.submit(JOB))
+            state = await world.state()
+    assert tries(view) == [(1, "first", "failed_over", Phase.CONNECT), (1, "second", "sent", Phase.DOT)]
+    assert (state.failures, state.opened_by, state.trouble and state.trouble.row) == (1, None, "no_connection")
+    assert alerts(logs) == []
