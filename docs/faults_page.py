@@ -39,6 +39,7 @@ KINDS = {
     Kind.HANDSHAKE: "TLS did not come about",
     Kind.NO_STARTTLS: "STARTTLS not offered",
     Kind.CERTIFICATE: "certificate not valid",
+    Kind.OURS_REFUSED: "our certificate not accepted",
     Kind.NO_AUTH: "AUTH PLAIN and LOGIN not offered",
     Kind.TOO_LARGE: "larger than its SIZE",
     Kind.NO_SMTPUTF8: "SMTPUTF8 needed, not offered",

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -431,18 +432,27 @@ def asking_for_a_certificate(authority: trustme.CA, version: ssl.TLSVersion, *, 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
 @pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "TLS from the start"])
-async def test_a_relay_that_wants_a_certificate_of_ours_is_told_as_trouble_with_tls(
-    secured: Any, authority: trustme.CA, implicit: bool, version: ssl.TLSVersion
+@pytest.mark.parametrize("shown", ["none", "a stranger's", "one that is over"])
+async def test_a_relay_that_does_not_take_our_certificate_is_told_as_trouble_with_tls(
+    secured: Any, authority: trustme.CA, tmp_path: Path, shown: str, implicit: bool, version: ssl.TLSVersion
 ) -> None:
-    """With TLS 1.3 it says so only after the handshake, which seemed to have gone well."""
+    """With TLS 1.3 it says so only after the handshake, which seemed to have gone well. Somebody has to be told; only
+    TLS 1.2 has no word for a certificate that is missing."""
     _, way = secured({})
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    if shown != "none":
+        ours = trustme.CA().issue_cert("us") if "stranger" in shown else authority.issue_cert("us", not_after=past)
+        ours.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+        way.relay = replace(way.relay, cert_file=tmp_path / "own.pem")
+        way.tls = way.relay.tls_context()
     way.relay = replace(way.relay, tls="implicit" if implicit else "starttls")
     way.timeouts = replace(way.timeouts, tls_s=5, ehlo_s=5)
     with asking_for_a_certificate(authority, version, implicit=implicit) as port:
         way.addresses = [at(port)]
         answer = await way.trouble()
-    assert (answer.phase, answer.kind) == (Phase.TLS, Kind.HANDSHAKE)
-    assert answer.reply.text.startswith("TLS did not come about: ")
+    is_told = shown != "none" or version is ssl.TLSVersion.TLSv1_3
+    assert (answer.phase, answer.kind) == (Phase.TLS, Kind.OURS_REFUSED if is_told else Kind.HANDSHAKE)
+    assert ("does not accept our certificate" in answer.reply.text, decide(answer).then.alert) == (is_told, is_told)
     assert "AUTH" not in way.said
 
 

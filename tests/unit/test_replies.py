@@ -89,7 +89,7 @@ CAN_OCCUR = {
     Phase.CONNECT: {Kind.NO_NAME, Kind.NAME_SERVER, Kind.UNREACHABLE, Kind.SILENT},
     Phase.BANNER: DOOR,
     Phase.EHLO: DOOR,
-    Phase.TLS: DOOR | {Kind.NO_STARTTLS, Kind.CERTIFICATE, Kind.HANDSHAKE},
+    Phase.TLS: DOOR | {Kind.NO_STARTTLS, Kind.CERTIFICATE, Kind.OURS_REFUSED, Kind.HANDSHAKE},
     Phase.AUTH: DOOR | {Kind.NO_AUTH},
     Phase.MAIL: DOOR | {Kind.TOO_LARGE, Kind.NO_SMTPUTF8},
     Phase.RCPT: DOOR,
@@ -197,6 +197,7 @@ def test_every_row_is_of_use():
         (Phase.RCPT, "450 4.7.1 Error: too many recipients from 192.0.2.1", "throttled"),
         (Phase.DOT, "451 4.3.0 Error: queue file write error", "content_not_now"),
         (Phase.DOT, "550 5.7.1 Command rejected", "content_refused"),
+        (Phase.RCPT, "450 4.7.1 Sending quota exceeded, try again tomorrow", "quota_used_up"),
         # Exim, and what is built on it
         (Phase.RCPT, "550 Administrative prohibition", "recipient_refused"),
         (Phase.RCPT, "550 Sender verify failed", "sender_refused"),

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     HANDSHAKE = "handshake"  # TLS did not come about
     NO_STARTTLS = "no_starttls"  # it is required, and not offered
     CERTIFICATE = "certificate"  # not valid for this relay
+    OURS_REFUSED = "ours_refused"  # the relay does not accept our certificate, or wants one
     NO_AUTH = "no_auth"  # neither PLAIN nor LOGIN is offered
     TOO_LARGE = "too_large"  # for the SIZE the relay advertises
     NO_SMTPUTF8 = "no_smtputf8"  # an address needs it, and it is not offered

@@ -40,6 +40,12 @@ TRANSIENT, PERMANENT = 4, 5
 """First digits of replies (RFC 5321 4.2.1)."""
 PROMPT, LOGGED_IN = 334, 235
 """RFC 4954."""
+OURS_REFUSED = frozenset({
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED", "SSLV3_ALERT_CERTIFICATE_REVOKED", "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+})  # fmt: skip
+"""OpenSSL's reasons."""
 LONGEST_SIZE = 20
 """Digits of SIZE (RFC 1870 3)."""
 
@@ -256,9 +262,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _tls_trouble(error: BaseException) -> Lost:
+def _tls_trouble(error: ssl.SSLError) -> Lost:
     if isinstance(error, ssl.SSLCertVerificationError):
         return lost(Phase.TLS, Kind.CERTIFICATE, f"The relay's certificate is not valid: {error.verify_message}")
+    if error.reason in OURS_REFUSED:
+        return lost(Phase.TLS, Kind.OURS_REFUSED, f"The relay does not accept our certificate, or wants one: {error}")
     return lost(Phase.TLS, Kind.HANDSHAKE, f"TLS did not come about: {error}")
 
 

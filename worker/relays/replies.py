@@ -89,7 +89,7 @@ _NO_ANSWER = frozenset({Kind.DROPPED, Kind.SILENT})
 _NO_SENSE = frozenset({Kind.OUT_OF_STEP})
 _UNREACHED = frozenset({Kind.NAME_SERVER, Kind.UNREACHABLE}) | _NO_ANSWER | _NO_SENSE
 _NO_HANDSHAKE = _REPLY | _NO_ANSWER | _NO_SENSE | {Kind.HANDSHAKE}
-_NOT_AS_REQUIRED = frozenset({Kind.NO_STARTTLS, Kind.CERTIFICATE})
+_NOT_AS_REQUIRED = frozenset({Kind.NO_STARTTLS, Kind.CERTIFICATE, Kind.OURS_REFUSED})
 
 _DOOR = frozenset({Phase.CONNECT, Phase.BANNER, Phase.EHLO})
 _TLS, _AUTH = frozenset({Phase.TLS}), frozenset({Phase.AUTH})
@@ -120,9 +120,9 @@ RULES: tuple[Rule, ...] = (
     Rule("no_smtputf8", _ENVELOPE, _REPLY, _NEXT_OR_FAIL, ("5",), texts.NEEDS_SMTPUTF8),
     Rule("recipient_refused", _RCPT, _REPLY, _FAIL, ("5",), texts.NO_SUCH_RECIPIENT),
     # The recipient has enough of mail, or the relay of us
+    Rule("quota_used_up", _RCPT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA_AT_RECIPIENT),
     Rule("mailbox_full", _RCPT, _REPLY, _defer(Wait.SLOW), ("4",), texts.MAILBOX_FULL),
     Rule("recipient_not_now", _RCPT, _REPLY, _defer(), ("450", "451", "452"), texts.MAILBOX_BUSY),
-    Rule("quota_used_up", _RCPT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA_AT_RECIPIENT),
     Rule("quota_used_up", _MAIL | _CONTENT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA),
     Rule("throttled", _MAILING, _REPLY, _next(pace=Pace.HALVE), ("4",), texts.THROTTLED),
     Rule("closing", _MAILING, _REPLY, _next(pace=Pace.HALVE), ("421",)),
