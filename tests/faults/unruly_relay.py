@@ -64,7 +64,9 @@ class UnrulyRelay(Answering):
             await self.writer.start_tls(self.tls)
 
     async def on_auth(self, line: bytes) -> None:
-        if line.upper().startswith(b"AUTH LOGIN") and await self.answer("LOGIN", 334) == 334:
+        for _ in ("user", "password") if line.upper().startswith(b"AUTH LOGIN") else ():
+            if await self.answer("LOGIN", 334) != 334:
+                return
             await self.reader.readline()
         await self.answer("AUTH")
 

@@ -117,6 +117,15 @@ async def test_a_relay_without_tls_a_limit_or_a_login_is_well(folder: Path) -> N
     assert found.findings[-1].detail == "no limit of size told; not PIPELINING, 8BITMIME, SMTPUTF8"
 
 
+async def test_a_login_by_prompts_is_told_as_such(folder: Path, authority: trustme.CA) -> None:
+    server = ScriptedRelay(extensions=["AUTH LOGIN"], tls=showing(authority))
+    relay, seen = await looked_at(
+        folder, server, url="smtps://localhost:{port}", implicit=True, ca_file="ca.pem", **LOGIN
+    )
+    told = {finding.name: finding.detail for finding in section(relay, seen).findings}
+    assert told["login"] == "as ada by AUTH LOGIN"
+
+
 async def test_login_is_tried_once_whatever_comes_of_it(folder: Path, authority: trustme.CA) -> None:
     server = ScriptedRelay(extensions=WITH_TLS, tls=showing(authority), script={"AUTH": ["535 5.7.8 Wrong"]})
     await looked_at(folder, server, ca_file="ca.pem", **LOGIN)

@@ -522,7 +522,7 @@ async def test_with_tls_from_the_start_and_auth_login(make_run: Callable[..., Ru
         view = await run.once(await run.submit(TO_ONE))
         await run.deps.router.close()
     assert view.job.status is Status.SENT, view.attempts
-    assert relay.commands[1:3] == ["AUTH LOGIN YWRh", "c0BjcmV0"]
+    assert relay.commands[1:4] == ["AUTH LOGIN", "YWRh", "c0BjcmV0"]
 
 
 async def test_a_host_that_cannot_be_a_name_waits_for_its_mend(make_run: Callable[..., Run]) -> None:

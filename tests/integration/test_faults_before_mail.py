@@ -8,6 +8,7 @@ import asyncio
 import base64
 import datetime
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -135,6 +136,8 @@ LOGIN = (
         Row(f"{code}", "implicit", Phase.AUTH, "not_now_at_auth", {"AUTH": [f"{code} 4.7.0 Later"]}, pace=0.5)
         for code in (454, 421, 432)
     ),
+    Row("451 quota", "implicit", Phase.AUTH, "quota_used_up",
+        {"AUTH": ["451 Authentication failed: Maximum credits exceeded"]}, OpenedBy.QUOTA),
     Row("cut", "implicit", Phase.AUTH, "dropped_at_auth", {"AUTH": [DROP]}, logins=1),
     Row("hangs", "implicit", Phase.AUTH, "no_answer_to_auth", {"AUTH": [HANG]}, hangs="auth_s"),
     Row("garbage", "implicit", Phase.AUTH, "no_answer_to_auth", {"AUTH": ["what?"]}),
@@ -144,11 +147,17 @@ LOGIN = (
         {"EHLO": [f"250-relay.test\r\n250-{AUTH}\r\n250 STARTTLS", "250 relay.test"]}, CREDENTIALS),
     Row("LOGIN 535", "implicit", Phase.AUTH, "credentials_refused", {"AUTH": ["535 5.7.8 No"]}, CREDENTIALS,
         extensions=("AUTH LOGIN",)),
-    Row("LOGIN 535 at the user", "implicit", Phase.AUTH, "credentials_refused", {"AUTH LOGIN": ["535 5.7.8 No"]},
-        CREDENTIALS, extensions=("AUTH LOGIN",)),
+    *(
+        Row(f"LOGIN 535 at {moment[5:]}", "implicit", Phase.AUTH, "credentials_refused", {moment: ["535 5.7.8 No"]},
+            CREDENTIALS, extensions=("AUTH LOGIN",))
+        for moment in ("AUTH LOGIN", "AUTH USER")
+    ),
     Row("LOGIN cut", "implicit", Phase.AUTH, "dropped_at_auth", {"AUTH": [DROP]}, logins=1, extensions=("AUTH LOGIN",)),
-    Row("LOGIN hangs", "implicit", Phase.AUTH, "no_answer_to_auth", {"AUTH LOGIN": [HANG]}, hangs="auth_s",
-        extensions=("AUTH LOGIN",)),
+    *(
+        Row(f"{moment} hangs", "implicit", Phase.AUTH, "no_answer_to_auth", {moment: [HANG]}, hangs="auth_s",
+            extensions=("AUTH LOGIN",))
+        for moment in ("AUTH LOGIN", "AUTH USER")
+    ),
     *(
         Row(f"repeats {secret[:4]}", "implicit", Phase.AUTH, "credentials_refused",
             {"AUTH": [f"535 5.7.8 Not {secret}!"]}, CREDENTIALS)
@@ -330,3 +339,25 @@ async def test_where_there_is_no_other_the_mail_waits_and_nothing_is_said_in_cle
     else:
         assert verbs(first) <= {"EHLO", "STARTTLS"}
     assert first.connections <= 1
+
+
+async def test_a_name_server_that_cannot_say_is_no_alert_and_the_other_relay_has_the_mail(
+    make_run: Callable[..., Run], redis: RedisClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks = socket.getaddrinfo
+
+    def asked(host: str, *rest: Any, **more: Any) -> Any:
+        if host == "relay.example":
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return asks(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    async with scripted_relay() as second:
+        relays = set_up(tmp_path, {"name": "first", "url": "smtp://relay.example"}, named("second", second))
+        async with relayed(make_run, redis, relays) as world:
+            with capture_logs() as logs:
+                view = await world.run.once(await world.run.submit(JOB))
+            state = await world.state()
+    assert tries(view) == [(1, "first", "failed_over", Phase.CONNECT), (1, "second", "sent", Phase.DOT)]
+    assert (state.failures, state.opened_by, state.trouble and state.trouble.row) == (1, None, "no_connection")
+    assert alerts(logs) == []

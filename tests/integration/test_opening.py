@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +343,34 @@ async def test_a_password_is_said_once_and_noted_never(secured: Any) -> None:
     assert not [each for each in FORMS if each in way.said]
 
 
+@pytest.mark.parametrize("prompts", [("VXNlcm5hbWU6", "UGFzc3dvcmQ6"), ("", ""), ("dXNlcjo=", "cGFzczo=")], ids=str)
+async def test_a_relay_that_offers_only_login_is_told_the_user_and_the_password_where_it_asks_for_them(
+    secured: Any, prompts: tuple[str, str]
+) -> None:
+    """Some take no user with the command: they would have taken the password for it, and written it to their logs."""
+    user, password = prompts
+    relay, way = secured({"AUTH LOGIN": [f"334 {user}"], "AUTH USER": [f"334 {password}"]}, "AUTH LOGIN CRAM-MD5")
+    async with scripted_relay(relay, implicit_tls=True):
+        way.addresses = [at(relay.port)]
+        await way.offers()
+    encoded = [base64.b64encode(each.encode()).decode() for each in (USER, PASSWORD)]
+    assert relay.commands[-3:] == ["AUTH LOGIN", *encoded]
+    assert not [each for each in (*FORMS, encoded[0]) if each in way.said]
+
+
+@pytest.mark.parametrize("moment", ["AUTH LOGIN", "AUTH USER"])
+@pytest.mark.parametrize("reply", ["235 2.7.0 in already", "250 ok", "what"])
+async def test_a_login_that_is_over_before_the_password_was_asked_for_is_none(
+    secured: Any, moment: str, reply: str
+) -> None:
+    relay, way = secured({moment: [reply]}, "AUTH LOGIN")
+    async with scripted_relay(relay, implicit_tls=True):
+        way.addresses = [at(relay.port)]
+        answer = await way.trouble()
+    assert (answer.phase, answer.kind) == (Phase.AUTH, Kind.OUT_OF_STEP)
+    assert FORMS[1] not in relay.commands
+
+
 async def test_logins_that_fail_leave_nothing_behind(secured: Any) -> None:
     """A socket that is closed under a transport, which waits for TLS to end, would be another connection's by then."""
     relay, way = secured({"AUTH": ["535 5.7.8 No"]})
@@ -405,18 +434,27 @@ def asking_for_a_certificate(authority: trustme.CA, version: ssl.TLSVersion, *, 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
 @pytest.mark.parametrize("implicit", [False, True], ids=["STARTTLS", "TLS from the start"])
-async def test_a_relay_that_wants_a_certificate_of_ours_is_told_as_trouble_with_tls(
-    secured: Any, authority: trustme.CA, implicit: bool, version: ssl.TLSVersion
+@pytest.mark.parametrize("shown", ["none", "a stranger's", "one that is over"])
+async def test_a_relay_that_does_not_take_our_certificate_is_told_as_trouble_with_tls(
+    secured: Any, authority: trustme.CA, tmp_path: Path, shown: str, implicit: bool, version: ssl.TLSVersion
 ) -> None:
-    """With TLS 1.3 it says so only after the handshake, which seemed to have gone well."""
+    """With TLS 1.3 it says so only after the handshake, which seemed to have gone well. Somebody has to be told; only
+    TLS 1.2 has no word for a certificate that is missing."""
     _, way = secured({})
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    if shown != "none":
+        ours = trustme.CA().issue_cert("us") if "stranger" in shown else authority.issue_cert("us", not_after=past)
+        ours.private_key_and_cert_chain_pem.write_to_path(tmp_path / "own.pem")
+        way.relay = replace(way.relay, cert_file=tmp_path / "own.pem")
+        way.tls = way.relay.tls_context()
     way.relay = replace(way.relay, tls="implicit" if implicit else "starttls")
     way.timeouts = replace(way.timeouts, tls_s=5, ehlo_s=5)
     with asking_for_a_certificate(authority, version, implicit=implicit) as port:
         way.addresses = [at(port)]
         answer = await way.trouble()
-    assert (answer.phase, answer.kind) == (Phase.TLS, Kind.HANDSHAKE)
-    assert answer.reply.text.startswith("TLS did not come about: ")
+    is_told = shown != "none" or version is ssl.TLSVersion.TLSv1_3
+    assert (answer.phase, answer.kind) == (Phase.TLS, Kind.OURS_REFUSED if is_told else Kind.HANDSHAKE)
+    assert ("does not accept our certificate" in answer.reply.text, decide(answer).then.alert) == (is_told, is_told)
     assert "AUTH" not in way.said
 
 

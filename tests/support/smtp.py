@@ -24,10 +24,11 @@ class Received:
 class ScriptedRelay:
     """`script` maps a moment to replies, used up one by one, the last one for good; without one it is the usual reply.
 
-    Moments: BANNER EHLO STARTTLS AUTH MAIL RCPT DATA DOT RSET QUIT, and "RCPT <address>" for one recipient. What
-    follows a refusal is out of order, as at any relay; NOBODY is DATA when no recipient was taken. DOT is two replies
-    for each mail: the first takes the mail where it is a 250, the second is said. BODY is in the midst of the content,
-    and LEAVE at once after the reply to that, which have no usual reply.
+    Moments: BANNER EHLO STARTTLS AUTH MAIL RCPT DATA DOT RSET QUIT, and "RCPT <address>" for one recipient. AUTH LOGIN
+    and AUTH USER are what is said to that command and to the user's name, before AUTH. What follows a refusal is out of
+    order, as at any relay; NOBODY is DATA when no recipient was taken. DOT is two replies for each mail: the first
+    takes the mail where it is a 250, the second is said. BODY is in the midst of the content, and LEAVE at once after
+    the reply to that, which have no usual reply.
     """
 
     script: dict[str, list[str]] = field(default_factory=dict)
@@ -110,8 +111,11 @@ class _Conversation:
             await self.writer.start_tls(self.relay.tls)
 
     async def on_auth(self, command: str) -> None:
-        if command.upper().startswith("AUTH LOGIN"):
-            await self.say("AUTH LOGIN", "334 UGFzc3dvcmQ6")
+        """LOGIN asks for the user and for the password, whatever came with the command."""
+        prompts = {"AUTH LOGIN": "334 VXNlcm5hbWU6", "AUTH USER": "334 UGFzc3dvcmQ6"}
+        for moment, prompt in prompts.items() if command.upper().startswith("AUTH LOGIN") else ():
+            if not (await self.say(moment, prompt)).startswith("334"):
+                return
             self.relay.commands.append((await self.reader.readline()).decode().strip())
         await self.say("AUTH", "235 2.7.0 welcome")
 

@@ -51,6 +51,13 @@ def test_what_is_no_text_is_shown_as_far_as_it_is() -> None:
     assert written_down(noted, BEGAN) == ("0 < caf\ufffd \ufffd", "1000 < caf?", "2000 < é☃", "3000 < é☃")
 
 
+def test_what_a_terminal_would_obey_and_a_database_refuse_is_not_kept() -> None:
+    assert written_down(each_second("250 o\0k \x1b[31mred\x07", b"\x9b\tx\x7f\r\n"), BEGAN) == (
+        "0 < 250 o?k ?[31mred?",
+        "1000 < \ufffd\tx?",
+    )
+
+
 def test_a_long_line_is_cut() -> None:
     assert written_down(each_second("x" * 5000), BEGAN) == ("0 < " + "x" * MOST_CHARS,)
 

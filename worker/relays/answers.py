@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mailer.jobs import Phase, Reply
+from worker.relays.texts import legible
 
 MAX_TEXT = 1000
 """Characters kept of what a relay says."""
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     HANDSHAKE = "handshake"  # TLS did not come about
     NO_STARTTLS = "no_starttls"  # it is required, and not offered
     CERTIFICATE = "certificate"  # not valid for this relay
+    OURS_REFUSED = "ours_refused"  # the relay does not accept our certificate, or wants one
     NO_AUTH = "no_auth"  # neither PLAIN nor LOGIN is offered
     TOO_LARGE = "too_large"  # for the SIZE the relay advertises
     NO_SMTPUTF8 = "no_smtputf8"  # an address needs it, and it is not offered
@@ -88,9 +90,7 @@ def lost(phase: Phase, kind: Kind, text: str, code: int | None = None) -> Lost:
 
 def reply_of(code: int | None, text: str) -> Reply:
     """A relay's words, its enhanced code (RFC 3463) set apart, on one line and bounded."""
-    words = " ".join(text.split())
-    if not words.isascii():
-        words = words.encode("utf-8", "replace").decode()  # what aiosmtplib could not decode has surrogates
+    words = legible(" ".join(text.split()))
     match = _ENHANCED.match(words)
     if match is None:
         return Reply(code, words[:MAX_TEXT])

@@ -18,7 +18,7 @@ from aiosmtplib.esmtp import parse_esmtp_extensions
 
 from mailer.jobs import Phase
 from worker.relays.answers import Answer, Kind, Lost
-from worker.relays.opening import Opening, Resolve
+from worker.relays.opening import OURS_REFUSED, Opening, Resolve
 from worker.relays.presented import Certificate, Handshake, believing, unbelieving, witnessed
 from worker.relays.relay import Relay, Tls
 from worker.relays.timeouts import Timeouts
@@ -60,9 +60,7 @@ _TLS_CAUSES = {
     "RECORD_LAYER_FAILURE": Cause.NOT_TLS,
     "UNSUPPORTED_PROTOCOL": Cause.OLD_TLS,
     "TLSV1_ALERT_PROTOCOL_VERSION": Cause.OLD_TLS,
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": Cause.WANTS_CERTIFICATE,
-    "SSLV3_ALERT_BAD_CERTIFICATE": Cause.WANTS_CERTIFICATE,
-    "TLSV1_ALERT_UNKNOWN_CA": Cause.WANTS_CERTIFICATE,
+    **dict.fromkeys(OURS_REFUSED, Cause.WANTS_CERTIFICATE),
 }
 """By OpenSSL's reasons."""
 _CERTIFICATE_CAUSES = {

@@ -5,6 +5,7 @@ translated by itself. What a step raises beside Lost is a defect.
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import socket
@@ -37,6 +38,14 @@ NEXT_ADDRESS = frozenset({Phase.BANNER, Phase.EHLO})
 """Where the trouble may be this one machine's, and another address of the relay another machine."""
 TRANSIENT, PERMANENT = 4, 5
 """First digits of replies (RFC 5321 4.2.1)."""
+PROMPT, LOGGED_IN = 334, 235
+"""RFC 4954."""
+OURS_REFUSED = frozenset({
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_UNKNOWN_CA", "SSLV3_ALERT_BAD_CERTIFICATE",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED", "SSLV3_ALERT_CERTIFICATE_REVOKED", "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+})  # fmt: skip
+"""OpenSSL's reasons."""
 LONGEST_SIZE = 20
 """Digits of SIZE (RFC 1870 3)."""
 
@@ -159,12 +168,24 @@ class Opening:
                 self._note(">", "AUTH PLAIN ***")
                 self._heard(*await client.auth_plain(username, password, timeout=self.timeouts.auth_s))
             elif "login" in offered:
-                self._note(">", "AUTH LOGIN ***")
-                self._heard(*await client.auth_login(username, password, timeout=self.timeouts.auth_s))
+                await self._login(client, username, password)
             else:
                 others = f"only {', '.join(offered)}" if offered else "no AUTH at all"
                 text = f"The relay offers no AUTH PLAIN or LOGIN ({others})."
                 raise lost(Phase.AUTH, Kind.NO_AUTH, text)
+
+    async def _login(self, client: SMTP, *secrets: str) -> None:
+        """By the relay's prompts. One that takes no user name along with the command would take the password for it,
+        and write that to its log."""
+        self._note(">", "AUTH LOGIN ***")
+        said = await client.execute_command(b"AUTH", b"LOGIN", timeout=self.timeouts.auth_s)
+        for secret in secrets:
+            if said.code != PROMPT:
+                raise SMTPResponseException(said.code, said.message)
+            said = await client.execute_command(base64.b64encode(secret.encode()), timeout=self.timeouts.auth_s)
+        if said.code != LOGGED_IN:
+            raise SMTPResponseException(said.code, said.message)
+        self._heard(*said)
 
     def _taken_over(self, client: SMTP) -> tuple[Wire, Offers]:
         """aiosmtplib's part is over: the connection is ours from here on."""
@@ -247,9 +268,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _tls_trouble(error: BaseException) -> Lost:
+def _tls_trouble(error: ssl.SSLError) -> Lost:
     if isinstance(error, ssl.SSLCertVerificationError):
         return lost(Phase.TLS, Kind.CERTIFICATE, f"The relay's certificate is not valid: {error.verify_message}")
+    if error.reason in OURS_REFUSED:
+        return lost(Phase.TLS, Kind.OURS_REFUSED, f"The relay does not accept our certificate, or wants one: {error}")
     return lost(Phase.TLS, Kind.HANDSHAKE, f"TLS did not come about: {error}")
 
 

@@ -89,7 +89,7 @@ _NO_ANSWER = frozenset({Kind.DROPPED, Kind.SILENT})
 _NO_SENSE = frozenset({Kind.OUT_OF_STEP})
 _UNREACHED = frozenset({Kind.NAME_SERVER, Kind.UNREACHABLE}) | _NO_ANSWER | _NO_SENSE
 _NO_HANDSHAKE = _REPLY | _NO_ANSWER | _NO_SENSE | {Kind.HANDSHAKE}
-_NOT_AS_REQUIRED = frozenset({Kind.NO_STARTTLS, Kind.CERTIFICATE})
+_NOT_AS_REQUIRED = frozenset({Kind.NO_STARTTLS, Kind.CERTIFICATE, Kind.OURS_REFUSED})
 
 _DOOR = frozenset({Phase.CONNECT, Phase.BANNER, Phase.EHLO})
 _TLS, _AUTH = frozenset({Phase.TLS}), frozenset({Phase.AUTH})
@@ -107,6 +107,7 @@ RULES: tuple[Rule, ...] = (
     Rule("tls_not_as_required", _TLS, _NOT_AS_REQUIRED, _next(Effect.CERTIFICATE, alert=True)),
     Rule("starttls_refused", _TLS, _REPLY, _next(Effect.CERTIFICATE, alert=True), codes=("5",)),
     Rule("no_handshake", _TLS, _NO_HANDSHAKE, _next(Effect.COUNT)),
+    Rule("quota_used_up", _AUTH, _REPLY, _QUOTA, ("4",), texts.QUOTA),
     Rule("not_now_at_auth", _AUTH, _REPLY, _next(Effect.COUNT, Pace.HALVE), codes=("4",)),
     Rule("credentials_refused", _AUTH, _REPLY | {Kind.NO_AUTH}, _next(Effect.CREDENTIALS, alert=True)),
     Rule("dropped_at_auth", _AUTH, frozenset({Kind.DROPPED}), _next(Effect.COUNT_LOGIN)),
@@ -121,13 +122,14 @@ RULES: tuple[Rule, ...] = (
     Rule("no_smtputf8", _ENVELOPE, _REPLY, _NEXT_OR_FAIL, ("5",), texts.NEEDS_SMTPUTF8),
     Rule("recipient_refused", _RCPT, _REPLY, _FAIL, ("5",), texts.NO_SUCH_RECIPIENT),
     # The recipient has enough of mail, or the relay of us
+    Rule("quota_used_up", _RCPT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA_AT_RECIPIENT),
     Rule("mailbox_full", _RCPT, _REPLY, _defer(Wait.SLOW), ("4",), texts.MAILBOX_FULL),
     Rule("recipient_not_now", _RCPT, _REPLY, _defer(), ("450", "451", "452"), texts.MAILBOX_BUSY),
-    Rule("quota_used_up", _RCPT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA_AT_RECIPIENT),
     Rule("quota_used_up", _MAIL | _CONTENT, _REPLY, _QUOTA, _QUOTA_CODES, texts.QUOTA),
     Rule("throttled", _MAILING, _REPLY, _next(pace=Pace.HALVE), ("4",), texts.THROTTLED),
     Rule("closing", _MAILING, _REPLY, _next(pace=Pace.HALVE), ("421",)),
-    # The relay does not know us, or others do not want it
+    # The relay does not know us, or has enough of us, or others do not want it
+    Rule("account_suspended", _MAILING, _REPLY, _next(alert=True), ("5",), texts.SUSPENDED),
     Rule("relaying_denied", _MAILING, _REPLY, _next(alert=True), ("530", "535")),
     Rule("relaying_denied", _MAILING, _REPLY, _next(alert=True), ("5",), texts.RELAYING_DENIED),
     Rule("relaying_denied", _ENVELOPE, _NO_SENSE, _next(alert=True), ("503",), texts.RELAYING_DENIED),

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from worker.relays.texts import legible
+
 MOST_LINES = 80
 FIRST_LINES = 50
 MOST_CHARS = 400
@@ -24,4 +26,4 @@ def _lines(said: bytes | str) -> list[str]:
         return [said[:MOST_CHARS].rstrip()]
     octets = said if isinstance(said, bytes) else said.encode("utf-8", "replace")  # lone surrogates are no text
     text = octets.decode("utf-8", "replace")
-    return [line[:MOST_CHARS].rstrip() for line in text.splitlines()]
+    return [legible(line[:MOST_CHARS].rstrip()) for line in text.splitlines()]
