@@ -50,9 +50,6 @@ PREPARING_S = 60.0
 """More than fetching (a deadline of its own) and rendering (the same, for each part) can take."""
 LONGEST_ATTEMPT_S = PREPARING_S + MOST_RELAYS * Timeouts().longest_try_s
 """All the bounds of an attempt together, but for waiting for the queue server."""
-LONGEST_WAIT_MS = 60_000
-"""After so long a job that waits for a relay is looked at again."""
-
 MISSING_GRACE_MS = 60_000
 """A 404 within this time of the job's due time is taken for a source behind its own event."""
 MISSING_AGAIN_S = 10.0
@@ -98,7 +95,7 @@ async def _wait(job: Job, waiting: Waiting, lease: Lease, deps: Deps, clock: Clo
     now, gives_up_at = clock.now(), _gives_up_at(job, deps)
     ends_at = min(job.expires_at or gives_up_at, gives_up_at)
     log.debug("job.waits_for_relay", detail=waiting.detail)
-    delay_ms = max(0, min(waiting.wait_s * 1000, LONGEST_WAIT_MS, ends_at - now))
+    delay_ms = max(0, min(deps.lookout.next_s(waiting.wait_s) * 1000, ends_at - now))
     await lease.give_back(delay_ms / 1000, waiting.detail)
 
 

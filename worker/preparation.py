@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -18,6 +18,7 @@ from mailer.rendering import render_recipients
 from mailer.templates import Template
 from mailer.turns import in_turns
 from worker.fetch import Fetcher
+from worker.lookout import Lookout
 from worker.relays.router import Router
 from worker.relays.transaction import Envelope
 from worker.settings import WorkerProcessSettings
@@ -36,6 +37,7 @@ class Deps:
     default_from: Address | None
     random: Callable[[], float]
     monotonic: Callable[[], float] = time.monotonic
+    lookout: Lookout = field(default_factory=Lookout)
 
 
 @dataclass(frozen=True, slots=True)
