@@ -24,7 +24,7 @@ from worker.relays.board import Board
 from worker.relays.gate import Busy
 from worker.relays.pool import OPENING_AT_ONCE, Pool
 from worker.relays.replies import Wait
-from worker.relays.router import Router
+from worker.relays.router import FULL_S, Router
 from worker.relays.timeouts import Timeouts
 from worker.relays.transaction import Envelope
 
@@ -37,6 +37,7 @@ DOWN = None
 Script = dict[str, list[str]] | None
 
 FULL: Script = {"MAIL": ["552 5.3.4 Too big"]}
+PATIENT = replace(QUICK, verdict_s=30.0, stall_s=30.0)
 NOT_NOW: Script = {"MAIL": ["451 4.3.0 Later"]}
 NOT_FOR_US: Script = {"MAIL": ["550 5.7.1 Not your address"]}
 NO_RELAY: Script = {"RCPT": ["554 5.7.1 Relay access denied"]}
@@ -475,3 +476,55 @@ async def test_a_mail_that_waits_for_a_connection_takes_one_that_became_free(
         tries = await asyncio.gather(*sending)
     assert all(found.verdicts.accepted for found in tries)
     assert (len(relay.received), relay.connections) == (OPENING_AT_ONCE + 2, OPENING_AT_ONCE + 1)
+
+
+# A relay that wants fewer connections than its settings allow
+
+
+TOO_MANY = "421 4.7.0 Too many connections from you"
+
+
+def one_connection() -> Script:
+    return {"BANNER": ["220 ready", TOO_MANY]}
+
+
+@asynccontextmanager
+async def one_under_way(world: World) -> AsyncIterator[asyncio.Event]:
+    """A mail on the one connection, past its content, until the event."""
+    is_here, may_go = asyncio.Event(), asyncio.Event()
+
+    async def meanwhile() -> None:
+        is_here.set()
+        await may_go.wait()
+
+    first = asyncio.create_task(world.router.send(mail(), AUTHOR, Written(meanwhile=meanwhile)))
+    await is_here.wait()
+    yield may_go
+    may_go.set()
+    found = await first
+    assert isinstance(found, Routed)
+    assert found.results[ADA.email].status is SENT
+
+
+async def test_a_mail_that_finds_no_room_beside_others_waits_and_makes_no_attempt(make_world: MakeWorld) -> None:
+    world = await make_world(PATIENT, first=one_connection())
+    async with one_under_way(world):
+        found = await world.router.send(mail(BOB), AUTHOR, world.journal)
+        assert found == Waiting("first: it wants no more connections", FULL_S)
+        assert ((await world.state()).pace, (await world.state()).failures) == (0.5, 1)
+    assert (await world.routed(BOB)).results[BOB.email].status is SENT
+
+
+async def test_it_goes_to_the_next_relay_where_there_is_one(make_world: MakeWorld) -> None:
+    world = await make_world(PATIENT, first=one_connection(), second={})
+    async with one_under_way(world):
+        routed = await world.routed(BOB)
+    assert ([tried.relay for tried in routed.tries], routed.results[BOB.email].status) == (["second"], SENT)
+
+
+async def test_where_no_connection_is_there_at_all_the_relay_is_busy_and_the_attempt_counts(
+    make_world: MakeWorld,
+) -> None:
+    world = await make_world(first={"BANNER": [TOO_MANY]})
+    routed = await world.routed()
+    assert ([tried.row for tried in routed.tries], routed.uncounted) == (["busy_at_the_door"], False)

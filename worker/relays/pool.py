@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from worker.relays.answers import Answer, Lost, Verdicts
+from worker.relays.effects import Pace
 from worker.relays.gate import Gate
 from worker.relays.opening import Opening
 from worker.relays.relay import Relay
@@ -40,12 +41,13 @@ class _Connection:
 @dataclass(slots=True)
 class Try:
     """What came of a mail at one relay. `conversation` and `timings` as in mailer.jobs.Attempt. `shared`: a connection
-    that another mail has told of already."""
+    that another mail has told of already. `is_full`: the relay has as many of our connections as it wants."""
 
     verdicts: Verdicts
     conversation: tuple[str, ...] = ()
     timings: dict[str, int] = field(default_factory=dict)
     shared: bool = False
+    is_full: bool = False
 
 
 class Pool:
@@ -63,6 +65,7 @@ class Pool:
         self._timeouts = timeouts or Timeouts()
         self._monotonic = monotonic
         self._idle: list[_Connection] = []
+        self._at_work = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._failure: Answer | None = None
         self._failed_at = 0.0
@@ -95,7 +98,8 @@ class Pool:
                         connection = await self._wait(before_mail, connection, noted, timings)
                 except Lost as broken:
                     verdicts = Verdicts.alike(broken.answer, envelope.emails)
-                    return Try(verdicts, written_down(noted, began), timings, broken.shared)
+                    is_full = self._at_work > 0 and decide(broken.answer).then.pace is Pace.HALVE
+                    return Try(verdicts, written_down(noted, began), timings, broken.shared, is_full)
                 verdicts = await self._use(connection, envelope, journal, noted, timings)
                 if not all(_is_the_connections_fault(answer) for answer in verdicts.answers.values()):
                     break
@@ -144,11 +148,14 @@ class Pool:
         transaction = Transaction(
             wire, connection.offers, envelope, journal, self._timeouts, connection.mails > 0, timings
         )
+        self._at_work += 1
         try:
             verdicts = await transaction.run()
         except BaseException:  # a conversation that was left would pair replies with the wrong commands
             wire.abort()
             raise
+        finally:
+            self._at_work -= 1
         self._keep(connection, clean=verdicts.clean)
         return verdicts
 

@@ -35,6 +35,8 @@ TELL_EVERY_S = 60.0
 SHORTEST_REST_S = 0.05
 LOOK_EACH_S = 1.0
 """So soon mail that waits for its slot learns that its relay was paused or broke."""
+FULL_S = 5.0
+"""By then there are fewer connections, or one is free."""
 ASK_AGAIN_S = 1.0
 """For a relay that somebody is about to find out about."""
 LOOK_AGAIN_S = 10.0
@@ -94,7 +96,9 @@ class Router:
                 if busy.elsewhere:
                     continue
                 break
-            if not await attempt.goes_on(pool.relay.name, found):
+            if found.is_full:
+                attempt.obstacles.append(Waiting(f"{pool.relay.name}: it wants no more connections", FULL_S))
+            elif not await attempt.goes_on(pool.relay.name, found):
                 break
         return attempt.end()
 
