@@ -11,7 +11,6 @@ from cli.findings import day, days, listed, printable
 from mailer.jobs import Phase, Reply
 from worker.relays.answers import Answer, Kind
 from worker.relays.inspection import Cause, Inspection
-from worker.relays.opening import local_hostname
 from worker.relays.relay import Relay, Tls
 
 SUBMISSION_PORT = 587
@@ -149,7 +148,7 @@ ROWS: tuple[Row, ...] = (
     Row("It takes nobody, or not us, for now: {text}", _LATER, _EHLO, Kind.REPLY, codes="4"),
     Row(
         "It does not like our EHLO {ehlo}: {text}",
-        "Give this machine a host name with a domain, as mail.acme.example, or have its address let in there.",
+        "Give the relay an `ehlo_name`, a host name of this machine with its domain, or have its address let in there.",
         _EHLO,
         Kind.REPLY,
     ),
@@ -263,7 +262,7 @@ def _fields(case: Case) -> Mapping[str, object]:
         "port": relay.port,
         "user": user_of(relay),
         "methods": listed(case.seen.login_methods),
-        "ehlo": local_hostname(),
+        "ehlo": relay.ehlo_name,
         "ca_file": relay.ca_file,
         "cert_file": relay.cert_file,
         "place": f"{host}:{relay.port}",

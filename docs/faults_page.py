@@ -61,6 +61,7 @@ WORDS = {
     texts.SENDER_REFUSED: "sender refused, not verified, not allowed",
     texts.OWN_TROUBLE: "4.3.x, trouble of the relay or with us",
     texts.TOO_LARGE: "5.3.4, size, too large",
+    texts.SURELY_TOO_LARGE: "5.3.4, message too large, exceeds the size",
     texts.NEEDS_SMTPUTF8: "5.6.7, SMTPUTF8",
     texts.TOO_MANY_RECIPIENTS: "4.5.3, too many recipients",
 }

@@ -114,6 +114,12 @@ async def test_a_host_of_this_machine_is_found() -> None:
         await resolve("a" * 64 + ".example", 25)
 
 
+async def test_the_relay_is_told_the_name_that_this_machine_has_for_it(relay: ScriptedRelay) -> None:
+    known = Relay("first", "relay.test", 25, "none", None, None, ehlo_name="app.acme.example")
+    await Way([at(relay.port)], known).offers()
+    assert relay.commands == ["EHLO app.acme.example"]
+
+
 async def test_a_name_server_that_does_not_answer_is_not_waited_for_without_end() -> None:
     class Waiting(Way):
         async def resolved(self, host: str, port: int) -> Sequence[AddrInfoType]:

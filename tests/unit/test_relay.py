@@ -1,6 +1,7 @@
 """`POSTROOM_SMTP_URL`: understood, or refused with the part in the wrong, and the password never shown."""
 
 import dataclasses
+import socket
 import traceback
 
 import pytest
@@ -89,6 +90,12 @@ def test_a_rate_is_written_by_the_second_minute_or_hour():
     assert relay("smtp://mail.example").rate is None
 
 
+def test_this_machine_is_called_by_its_host_name_unless_the_relay_is_told_another_one():
+    assert relay("smtp://mail.example").ehlo_name == socket.gethostname()
+    for name in ("app", "app.acme.example", "[192.0.2.1]", "[IPv6:2001:db8::1]"):
+        assert relay(f"smtp://mail.example?ehlo_name={name}").ehlo_name == name
+
+
 def test_senders_are_domains_and_addresses_in_one_spelling():
     url = "smtp://mail.example?senders=ACME.example,%20b%C3%BCcher.example,Billing%2Beu%40Shop.example,a+b%40x.example"
     assert relay(url).senders == ("acme.example", "xn--bcher-kva.example", "Billing+eu@shop.example", "a+b@x.example")
@@ -163,7 +170,7 @@ def test_other_credentials_leave_another_mark_of_sixteen_bits():
         ("smtp://mail.example?tsl=none", "there is no option 'tsl'; did you mean tls?"),
         (
             "smtp://mail.example?colour=red",
-            "no option 'colour'; known are ca_file, cert_file, connections, key_file, name, rate, senders, tls",
+            "no option 'colour'; known are ca_file, cert_file, connections, ehlo_name, key_file, name, rate",
         ),
         ("smtp://mail.example?url=smtp://other.example", "there is no option 'url'"),
         (f"smtp://mail.example?password={PASSWORD}", "there is no option 'password'"),
@@ -180,6 +187,11 @@ def test_other_credentials_leave_another_mark_of_sixteen_bits():
         ("smtp://mail.example?rate=-1/s", "rate must be mails per second"),
         ("smtp://mail.example?rate=20/d", "rate must be mails per second"),
         ("smtp://mail.example?rate=1e9/s", "rate must be mails per second"),
+        ("smtp://mail.example?ehlo_name=", "ehlo_name must be a host name such as app.acme.example"),
+        ("smtp://mail.example?ehlo_name=app_1", "ehlo_name must be a host name"),
+        ("smtp://mail.example?ehlo_name=app.example.", "ehlo_name must be a host name"),
+        ("smtp://mail.example?ehlo_name=app%0D%0AQUIT", "ehlo_name must be a host name"),
+        ("smtp://mail.example?ehlo_name=" + "a." * 130 + "example", "ehlo_name must be a host name"),
         ("smtp://mail.example?name=", "name must be at most 100 letters"),
         ("smtp://mail.example?name=-ses", "name must be at most 100 letters"),
         ("smtp://mail.example?name=a%20b", "name must be at most 100 letters"),

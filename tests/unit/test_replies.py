@@ -245,6 +245,12 @@ def test_every_row_is_of_use():
         (Phase.DOT, "554 Message rejected: Sending suspended for this account.", "account_suspended"),
         (Phase.DOT, "554 Message rejected: Sending paused for this account. For more information", "account_suspended"),
         (Phase.DOT, "552 Message is too long.", "too_large"),
+        (Phase.DOT, "550 5.3.4 Message too big for system", "too_large"),
+        (Phase.DOT, "554 5.3.4 Message size exceeds fixed maximum message size", "too_large"),
+        (Phase.DOT, "550 Message too large", "too_large"),
+        (Phase.DATA, "523 the message exceeds the maximum size of 10 MB", "too_large"),
+        (Phase.DOT, "550 5.6.0 A line is too long", "content_refused"),
+        (Phase.DOT, "554 5.7.1 Attachment of this type and size is not wanted", "content_refused"),
         (Phase.DOT, "454 Temporary service failure", "content_not_now"),
         # SendGrid
         (Phase.MAIL, "550 Unauthenticated senders not allowed", "relaying_denied"),

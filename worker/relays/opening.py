@@ -105,7 +105,7 @@ class Opening:
             use_tls=self.relay.tls == "implicit",
             start_tls=False,  # said here, after EHLO, so that its troubles can be told apart
             tls_context=self.tls,
-            local_hostname=local_hostname(),
+            local_hostname=self.relay.ehlo_name,
         )
         try:
             await self._banner(client)
@@ -274,9 +274,3 @@ def _tls_trouble(error: ssl.SSLError) -> Lost:
     if error.reason in OURS_REFUSED:
         return lost(Phase.TLS, Kind.OURS_REFUSED, f"The relay does not accept our certificate, or wants one: {error}")
     return lost(Phase.TLS, Kind.HANDSHAKE, f"TLS did not come about: {error}")
-
-
-def local_hostname() -> str:
-    """What EHLO says. gethostname asks no name server, as getfqdn would."""
-    name = socket.gethostname()
-    return name if name.isascii() and " " not in name and name else "localhost"

@@ -5,6 +5,7 @@ providers is the same.
 """
 
 import hashlib
+import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -26,6 +27,12 @@ MARK_ROUNDS = 100_000
 MARK_DIGITS = 4
 
 
+def host_name() -> str:
+    """This machine's. gethostname asks no name server, as getfqdn would."""
+    name = socket.gethostname()
+    return name if name.isascii() and " " not in name and name else "localhost"
+
+
 @dataclass(frozen=True, slots=True)
 class Relay:
     """An SMTP server we hand mail to. `tls`: STARTTLS required, TLS from the start, or none. `rate`: mails a second, of
@@ -37,6 +44,7 @@ class Relay:
     tls: Tls
     username: str | None = field(repr=False)
     password: str | None = field(repr=False)
+    ehlo_name: str = field(default_factory=host_name)
     connections: int = DEFAULT_CONNECTIONS
     rate: float | None = None
     senders: tuple[str, ...] = ()
@@ -119,6 +127,7 @@ def _relay(written: WrittenRelay) -> Relay:
         tls=tls,
         username=username,
         password=password,
+        ehlo_name=options.ehlo_name or host_name(),
         connections=options.connections,
         rate=options.rate,
         senders=options.senders,

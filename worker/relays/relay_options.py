@@ -24,12 +24,20 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}\Z")
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([smh])\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _NUMBER = re.compile(r"[0-9]{1,9}\Z")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EHLO_NAME = re.compile(rf"(?=.{{1,255}}\Z)(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Za-z.:]+\])\Z")
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def _name(value: object) -> str:
     if not isinstance(value, str) or not NAME.match(value):
         raise ValueError("must be at most 100 letters, digits and . _ : - and begin with a letter or a digit")
+    return value
+
+
+def _ehlo_name(value: object) -> str:
+    if not isinstance(value, str) or not _EHLO_NAME.match(value):
+        raise ValueError("must be a host name such as app.acme.example, or an address such as [192.0.2.1]")
     return value
 
 
@@ -115,6 +123,11 @@ class RelayOptions(BaseModel):
     )
     tls: Annotated[Literal["required", "none"], PlainValidator(_tls)] = Field(
         "required", description='`"none"`: a relay without TLS. No host has it by itself, and no password goes with it.'
+    )
+    ehlo_name: Annotated[str | None, PlainValidator(_ehlo_name)] = Field(
+        None,
+        description='What EHLO calls this machine: `"app.acme.example"`, or `"[192.0.2.1]"`. Else its host name, which '
+        "in a container is a number that some relays do not accept.",
     )
     connections: Annotated[int, PlainValidator(_connections)] = Field(
         DEFAULT_CONNECTIONS,

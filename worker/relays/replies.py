@@ -155,6 +155,7 @@ RULES: tuple[Rule, ...] = (
     Rule("greylisted", _CONTENT, _REPLY, _defer(Wait.GREYLIST), ("450", "451"), texts.GREYLISTED),
     Rule("content_not_now", _CONTENT, _REPLY, _next(), ("4",)),
     Rule("too_large", _CONTENT, _REPLY, _NEXT_OR_FAIL, ("552",), texts.TOO_LARGE),
+    Rule("too_large", _CONTENT, _REPLY, _NEXT_OR_FAIL, ("5",), texts.SURELY_TOO_LARGE),
     Rule("content_refused", _CONTENT, _REPLY, _FAIL),
 )
 

@@ -72,6 +72,10 @@ OWN_TROUBLE = _words(
     r"|(sender address|client host|helo command) rejected"
 )
 """The relay's, or with us: said of a recipient, who has no part in it."""
+SURELY_TOO_LARGE = _words(
+    r"\A5\.(2\.3|3\.4)\b|(message|mail|size) (is )?too (large|big)\b|exceeds .{0,40}\bsize\b|size .{0,20}exceed"
+)
+"""Where the code says less than 552 does."""
 TOO_LARGE = _words(r"\b5\.(2\.3|3\.4)\b|\bsize\b|too (large|big|long)|storage allocation")
 BLOCKLISTED = _words(
     r"block ?list|(?<!may be )black ?list|\bdnsbl\b|\brbl\b|spamhaus|spamcop|barracuda|blocked using"
