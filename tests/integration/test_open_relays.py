@@ -433,6 +433,19 @@ async def test_whoever_has_the_right_password_goes_on_while_another_has_the_wron
     assert len(relay.received) == 4
 
 
+async def test_a_job_that_waits_behind_many_others_leaves_them_their_turn_first(hire: Hire) -> None:
+    async with scripted_relay() as relay:
+        worker = await hire("anna", named("first", relay))
+        await changed((worker,), "first", paused)
+        few, many = await worker.run.submit(JOB), await worker.run.submit(JOB)
+        assert waits(await sent(worker, few), "first: paused")
+        assert await due_in_s(worker, few) == pytest.approx(10, abs=1)
+        for _ in range(4000):
+            worker.run.deps.lookout.next_s(10.0)
+        assert waits(await sent(worker, many), "first: paused")
+        assert await due_in_s(worker, many) == pytest.approx(40, abs=5)
+
+
 @pytest.mark.parametrize("backoff", [{"max_attempts": 1}, ["1s"]], ids=["max_attempts", "list"])
 async def test_a_mail_that_found_the_relay_shut_does_not_end_by_its_number_of_attempts(
     hire: Hire, backoff: object
