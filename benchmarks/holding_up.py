@@ -18,7 +18,7 @@ from benchmarks.plan import Plan
 from benchmarks.relay import Relay, counting_relay
 from benchmarks.section import Figures, Run, Runs, Section, Stopped
 from benchmarks.stage import Stage, emptied, listening, stage
-from benchmarks.ticking_worker import HELD_UP
+from benchmarks.ticking import longest_ms
 from tests.support.processes import api_process, process
 
 ENGLISH = "A line of text, about as long as lines of mail are: seventy."
@@ -70,8 +70,7 @@ async def _sent(api: httpx.AsyncClient, place: Stage, mail: dict[str, Any]) -> i
 
 def _held_up_ms(log: Path, since: int) -> float:
     """The longest time that the worker has told of since its log was so long."""
-    lines = log.read_bytes()[since:].decode().splitlines()
-    return max((float(line.removeprefix(HELD_UP)) for line in lines if line.startswith(HELD_UP)), default=0.0)
+    return longest_ms(log.read_bytes()[since:].decode().splitlines())
 
 
 async def _one(place: Stage, relay: Relay, mail: dict[str, Any], mails: int) -> Figures:

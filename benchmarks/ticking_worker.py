@@ -1,23 +1,13 @@
-"""`arq worker.WorkerSettings`, with a task beside it that only ticks, and says on stdout each time it was late by more
-than NOTED_S: whatever held up the loop, its own code or a thread that Python did not interrupt."""
+"""`arq worker.WorkerSettings` with a task beside it that tells how long the loop was held up. To be run, not imported:
+it makes this process a worker."""
 
 import asyncio
-import time
 from typing import Any
 
+from benchmarks.ticking import tick
 from worker.main import WorkerSettings, run
 
-TICK_S, NOTED_S = 0.001, 0.002
-HELD_UP = "held up for ms:"
 _startup = WorkerSettings.on_startup
-
-
-async def tick() -> None:
-    while True:
-        due_at = time.perf_counter() + TICK_S
-        await asyncio.sleep(TICK_S)
-        if (late_s := time.perf_counter() - due_at) > NOTED_S:
-            print(HELD_UP, round(late_s * 1000, 3), flush=True)
 
 
 async def startup(ctx: dict[str, Any]) -> None:
