@@ -153,11 +153,16 @@ def rendered(template: jinja2.Template, variables: Mapping[str, Any], *, max_s: 
                     raise RenderingError(f"{template.name}: not rendered within {max_s:g} s")
                 yield
                 looked_at = began = time.monotonic()
-        return "".join(pieces)
     except PostroomError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a template's expression can raise is the template's fault
         _explain(template, error)
+    if not spent_s:
+        return "".join(pieces)
+    yield  # of megabytes, joining is a turn of its own
+    text = "".join(pieces)
+    yield
+    return text
 
 
 def _explain(template: jinja2.Template, error: Exception) -> Never:
