@@ -2,6 +2,7 @@
 than NOTED_S: whatever held up the loop, its own code or a thread that Python did not interrupt."""
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -17,7 +18,9 @@ async def tick() -> None:
         due_at = time.perf_counter() + TICK_S
         await asyncio.sleep(TICK_S)
         if (late_s := time.perf_counter() - due_at) > NOTED_S:
-            print(HELD_UP, round(late_s * 1000, 3), flush=True)
+            line = f"{HELD_UP} {late_s * 1000:.3f}\n"
+            sys.stdout.write(line)  # at once, as print would not: the log is read meanwhile
+            sys.stdout.flush()
 
 
 async def startup(ctx: dict[str, Any]) -> None:
