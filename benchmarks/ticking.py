@@ -2,6 +2,7 @@
 NOTED_S, whatever held it up, the loop's own code or a thread that Python did not interrupt."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterable
 
@@ -14,7 +15,8 @@ async def tick() -> None:
         due_at = time.perf_counter() + TICK_S
         await asyncio.sleep(TICK_S)
         if (late_s := time.perf_counter() - due_at) > NOTED_S:
-            print(_HELD_UP, round(late_s * 1000, 3), flush=True)
+            sys.stdout.write(f"{_HELD_UP} {late_s * 1000:.3f}\n")  # in one go, as print would not: it is read meanwhile
+            sys.stdout.flush()
 
 
 def longest_ms(said: Iterable[str]) -> float:

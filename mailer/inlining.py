@@ -18,13 +18,24 @@ _PIECES = re.compile(
     r"|(?P<tag_open><(?=[A-Za-z/!]))|(?P<tag_close>>)|(?P<value_open>=\s*[\"'])|(?P<quote>[\"'])",
     re.DOTALL | re.IGNORECASE,
 )
-_BODY = re.compile(r"<body\b", re.IGNORECASE)
-_END_OF_HEAD = re.compile(r"</head\s*>", re.IGNORECASE)
+_INSIDE_A_TAG = r"(?:\"[^\"]*\"|'[^']*'|[^'\">])*>"
+_TAGS = re.compile(
+    rf"<!--.*?-->|<(?P<raw>title|style|script|textarea)\b.*?</(?P=raw)\s*>|(?P<body><body\b)|(?P<end></head\s*>)"
+    rf"|<[a-z/]{_INSIDE_A_TAG}",
+    re.DOTALL | re.IGNORECASE,
+)
 _BEFORE_BODY = re.compile(
-    r"(?:\s+|<!doctype[^>]*>|<(?:html|head|meta|link|base)\b[^>]*>|<(title|style)\b.*?</\1\s*>|<!--(?!jinja-).*?-->)*",
+    r"\s+|<!--jinja-(?P<jinja>\d+)-mask-->|<!--.*?-->"
+    rf"|(?P<html><[!?](?!--)[^>]*>|<html\b{_INSIDE_A_TAG})|(?P<head><(?:head|meta|link|base)\b{_INSIDE_A_TAG}"
+    r"|<(?P<raw>title|style|script|noscript)\b.*?</(?P=raw)\s*>)",
     re.DOTALL | re.IGNORECASE,
 )
 """What belongs to a head that nobody closes."""
+_SAYS_SOMETHING = re.compile(r"\{\{|\{%[-+]?\s*(?:include|call)\b")
+_BEGINS_A_BLOCK = re.compile(
+    r"\{%[-+]?\s*(?:(?:if|for|macro|filter|block|with|autoescape|raw)\b|set\b[^=]*%\})", re.DOTALL
+)
+_ENDS_A_BLOCK = re.compile(r"\{%[-+]?\s*end")
 _MASKED = re.compile(r'<!--jinja-(\d+)-mask-->|jinja-(\d+)-mask(?:="")?')
 
 # Remote style sheets are never loaded; <style> stays, for it holds the media queries that cannot be inlined.
@@ -35,7 +46,7 @@ def inline_css(source: str) -> str:
     """`source` (HTML with Jinja tags) with the rules of its <style> elements copied into style attributes."""
     masked, tags = _mask(source)
     try:
-        inlined = _INLINER.inline(_with_body(masked))
+        inlined = _INLINER.inline(_with_body(masked, tags))
     except css_inline.InlineError as error:
         raise TemplateError(f"the CSS cannot be inlined: {error}") from error
     unmasked = _MASKED.sub(lambda match: tags[int(match[1] or match[2])], inlined)
@@ -44,12 +55,34 @@ def inline_css(source: str) -> str:
     return unmasked
 
 
-def _with_body(masked: str) -> str:
-    if _BODY.search(masked):
-        return masked
-    before = _END_OF_HEAD.search(masked) or _BEFORE_BODY.match(masked)
-    place = before.end() if before else 0
-    return f"{masked[:place]}<body>{masked[place:]}"
+def _with_body(masked: str, tags: list[str]) -> str:
+    end_of_head = 0
+    for tag in _TAGS.finditer(masked):
+        if tag["body"]:
+            return masked
+        if tag["end"] and not end_of_head:
+            end_of_head = tag.end()
+    begin, end = _open_head(masked, tags, end_of_head)
+    head = masked[:end] if begin is None else f"{masked[:begin]}<head>{masked[begin:end]}"
+    return f"{head}<body>{masked[end:]}"
+
+
+def _open_head(masked: str, tags: list[str], position: int) -> tuple[int | None, int]:
+    """Where what belongs to it ends, from `position` on, and never inside a Jinja block. And where it begins, if the
+    parser would have it begin inside one."""
+    begin, end, in_head, blocks = None, position, False, 0
+    is_closed = position > 0  # what stands behind its end tag, the parser moves into it all the same
+    while found := _BEFORE_BODY.match(masked, position):
+        jinja = tags[int(found["jinja"])] if found["jinja"] else ""
+        if _SAYS_SOMETHING.match(jinja) or (jinja and is_closed) or (blocks and found["html"]):
+            break
+        if found["head"] and blocks and not in_head:
+            begin = end
+        in_head = in_head or bool(found["head"])
+        blocks += bool(_BEGINS_A_BLOCK.match(jinja)) - bool(_ENDS_A_BLOCK.match(jinja))
+        position = found.end()
+        end = end if blocks else position
+    return begin, end
 
 
 def _mask(source: str) -> tuple[str, list[str]]:

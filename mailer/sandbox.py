@@ -21,8 +21,7 @@ from mailer.turns import TURN_S, Steps, at_once
 MAX_RENDERED_CHARS = 2_000_000
 MAX_RENDER_S = 2.0
 MOST_AT_ONCE = 32
-"""Pieces of output between two looks at size and time, as long as that many are quick."""
-"""Fewer where they take long: see TURN_S."""
+"""Pieces of output between two looks at size and time; fewer where so many take longer than TURN_S."""
 FALSE_WORDS = frozenset({"", "false", "none", "0", "no"})
 _OF_DICT = frozenset(dir(dict))
 

@@ -198,7 +198,7 @@ def read_text(path: Path) -> str | None:
     if len(raw) > MAX_FILE_BYTES:
         raise TemplateError(f"{path.name} is larger than {MAX_FILE_BYTES:,} bytes")
     try:
-        return raw.decode()
+        return raw.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise TemplateError(f"{path.name} is not UTF-8: {error}") from error
 

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
+from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from mailer.errors import FieldError, NotAllowedInStatus, Overloaded, QueueUnavailable, RecordTooNew, Refused
@@ -94,7 +95,9 @@ def _http_exception(request: Request, error: HTTPException) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """Of all routes at this path: the framework names those of the first (RFC 9110 15.5.6)."""
+    """Of all routes at this path: the framework names those of the first, and none for a file (RFC 9110 15.5.6)."""
+    if isinstance(request.scope.get("endpoint"), StaticFiles):
+        return ["GET", "HEAD"]
     asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
     return [method for method, scope in asked if any(_answers(route, scope) for route in request.app.routes)]
 

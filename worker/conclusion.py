@@ -94,7 +94,7 @@ def _again(
         now=timing.ended_at,
         random=random,
         at_most_s=outcome.at_most_s if isinstance(outcome, Deferred) else None,
-        at_least_s=_growing_s(job, timing, effective) if uncounted else _at_least_s(outcome),
+        at_least_s=_growing_s(job, timing, schedule) if uncounted else _at_least_s(outcome),
     )
     tries = outcome.tries if isinstance(outcome, HandedOver) else (outcome.tried,)
     recipients = outcome.recipients if isinstance(outcome, HandedOver) else None
@@ -125,8 +125,9 @@ def _at_least_s(outcome: HandedOver | Deferred) -> float | None:
     return outcome.at_least_s if isinstance(outcome, HandedOver) else None
 
 
-def _growing_s(job: Job, timing: Timing, schedule: Schedule) -> float:
-    """What does not count makes no wait longer, so the job's age does: by a quarter each time."""
+def _growing_s(job: Job, timing: Timing, schedule: BackoffSchedule) -> float:
+    """What does not count makes no wait longer, so the job's age does: by a quarter each time, as far as the stream's
+    waits go, for a job's own short ones were meant for a number of attempts that now ends nothing."""
     return min(schedule.cap_s, max(0, timing.ended_at - job.due_at) / 4000)
 
 

@@ -339,7 +339,12 @@ class TestRefused:
     async def test_a_method_that_a_path_has_not_got_is_answered_with_those_that_it_has(
         self, api: httpx.AsyncClient
     ) -> None:
-        for path, methods in (("/jobs", "GET, POST"), ("/jobs/batch", "GET, PATCH, POST"), ("/healthz", "GET")):
+        for path, methods in (
+            ("/jobs", "GET, POST"),
+            ("/jobs/batch", "GET, PATCH, POST"),
+            ("/healthz", "GET"),
+            ("/static/docs/favicon.png", "GET, HEAD"),
+        ):
             answer = await api.delete(path)
             assert_problem(answer, 405, "method_not_allowed")
             assert answer.headers["allow"] == methods

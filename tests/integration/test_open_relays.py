@@ -486,6 +486,25 @@ async def test_a_mail_that_only_a_relay_can_take_which_is_paused_is_not_given_up
         assert tries(view)[-1] == (4, "second", "sent", Phase.DOT)
 
 
+@pytest.mark.parametrize("names", [("first", "second"), ("second", "first")], ids=["shut first", "shut last"])
+async def test_a_mail_that_finds_out_that_the_only_relay_for_it_is_shut_waits_as_those_after_it_do(
+    hire: Hire, names: tuple[str, str]
+) -> None:
+    """Another one refuses it for good: as little an attempt as when the first one is known to be shut."""
+    shut = ScriptedRelay({"BANNER": ["554 no service", "220 here again"]})
+    refusing = ScriptedRelay({"MAIL": ["550 5.1.8 Sender address rejected"] * 3})
+    async with scripted_relay(shut), scripted_relay(refusing):
+        relays = {"first": shut, "second": refusing}
+        worker = await hire("anna", *(named(name, relays[name]) for name in names))
+        job_id = await worker.run.submit({**JOB, "backoff": {"max_attempts": 1}})
+        for attempt in (1, 2):  # it finds out; it is known
+            view = await sent(worker, job_id)
+            assert (view.job.status, view.job.attempts, view.job.counted) == (Status.DEFERRED, attempt, 0)
+        await half_opens(worker)
+        view = await sent(worker, job_id)
+        assert (view.job.status, view.job.counted) == (Status.SENT, 1)
+
+
 async def test_a_mail_that_a_relay_put_off_has_made_an_attempt_whatever_other_relays_are_paused(hire: Hire) -> None:
     first, second = ScriptedRelay({"RCPT": ["451 4.3.0 Later"]}), ScriptedRelay()
     async with scripted_relay(first), scripted_relay(second):

@@ -212,10 +212,13 @@ def test_no_number_of_attempts_ends_a_job_that_no_relay_had_a_use_for(own):
 
 
 @pytest.mark.parametrize(("waited_s", "at_least_s"), [(0, 0), (400, 100), (3_000, 750), (100_000, 900)])
-def test_what_does_not_count_is_tried_more_and_more_seldom_all_the_same(waited_s, at_least_s):
-    about = replace(job(P, attempts=9, waited_s=waited_s), uncounted=9, backoff=Backoff(give_up_s=10**6))
+@pytest.mark.parametrize(
+    ("own", "base_s"), [(Backoff(), 22.5), (Backoff(base_s=1, cap_s=1, max_attempts=3), 0.75), (Backoff((5,)), 5)]
+)
+def test_what_does_not_count_is_tried_more_and_more_seldom_all_the_same(waited_s, at_least_s, own, base_s):
+    about = replace(job(P, attempts=9, waited_s=waited_s), uncounted=9, backoff=replace(own, give_up_s=10**6))
     ending = ended(about, replace(handed_over(D), uncounted=True))
-    assert ending.next_attempt_at == NOW + 1000 * max(at_least_s, 22.5)
+    assert ending.next_attempt_at == NOW + 1000 * max(at_least_s, base_s)
 
 
 def test_attempts_that_do_not_count_take_none_away_from_those_that_do():

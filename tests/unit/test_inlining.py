@@ -114,6 +114,52 @@ def test_a_source_without_a_body_element_gets_one_around_all_that_it_shows(sourc
     assert inline_css(source) == inlined
 
 
+RED = "<style>p { color: red }</style>"
+LOOP = "{% for row in rows %}<p>{{ row }}</p>{% endfor %}"
+RED_LOOP = LOOP.replace("<p>", '<p style="color: red;">')
+
+
+@pytest.mark.parametrize(
+    ("head", "read_as"),
+    [
+        ("{# note #}\n<!doctype html>", "{# note #}<!DOCTYPE html><html><head>"),
+        ("{% set a = 1 %}{%- import 'm' as m %}", "{% set a = 1 %}{%- import 'm' as m %}<html><head>"),
+        ("{% if x %}{% set a = 1 %}{% endif %}<html>", "{% if x %}{% set a = 1 %}{% endif %}<html><head>"),
+        ('<html><head>{% if x %}<meta name="a">{% endif %}',) * 2,
+        ("<!doctype html><meta name=d content='a > b'>", '<!DOCTYPE html><html><head><meta name="d" content="a > b">'),
+        ("<!-- </head> -->", "<!-- </head> --><html><head>"),
+        ("<!-- no <body> -->", "<!-- no <body> --><html><head>"),
+        ("<!--[if mso]><body class=a><![endif]--><head>", "<!--[if mso]><body class=a><![endif]--><html><head>"),
+        ("<head><title></head></title>", "<html><head><title>&lt;/head&gt;</title>"),
+        ("<!DOCTYPE html><head><!--[if !mso]><!--><meta>", "<!DOCTYPE html><html><head><!--[if !mso]><!--><meta>"),
+        ("<?xml version='1.0'?><!DOCTYPE html>", "<!--?xml version='1.0'?--><!DOCTYPE html><html><head>"),
+        ('<script type="a">{"b": "{{ x }}"}</script>', '<html><head><script type="a">{"b": "{{ x }}"}</script>'),
+    ],
+)
+@pytest.mark.parametrize("end", ["", "</head>"])
+def test_what_stands_before_what_is_shown_stays_there(head, read_as, end):
+    """A doctype and a style sheet that came to stand in the body would not be heeded."""
+    assert inline_css(head + RED + end + LOOP) == f"{read_as}{RED}</head><body>{RED_LOOP}</body></html>"
+
+
+@pytest.mark.parametrize("piece", ["{{ x }}", "{% include 'm' %}", LOOP])
+def test_what_is_shown_stands_in_the_body(piece):
+    shown = RED_LOOP if piece == LOOP else piece
+    assert inline_css(piece + RED) == f"<html><head></head><body>{shown}{RED}</body></html>"
+
+
+def test_a_head_that_the_parser_adds_begins_in_no_jinja_block():
+    title = "{% if x %}<title>z</title>{% endif %}"
+    assert inline_css(title + RED + LOOP) == f"<html><head>{title}{RED}</head><body>{RED_LOOP}</body></html>"
+
+
+def test_a_style_sheet_behind_the_head_joins_it_unless_a_jinja_tag_comes_before_it():
+    head = "<html><head></head>"
+    assert inline_css(head + RED + LOOP) == f"<html><head>{RED}</head><body>{RED_LOOP}</body></html>"
+    last = "{% if x %}" + RED + "{% endif %}"
+    assert inline_css(head + last + LOOP) == f"<html><head></head><body>{last}{RED_LOOP}</body></html>"
+
+
 def test_jinja_tags_work_in_the_title_and_in_the_style_sheet():
     source = (
         "<html><head><title>{{ x }} {% if x %}!{% endif %}</title>"

@@ -76,6 +76,20 @@ def test_the_layout_knows_subject_and_preheader(tmp_path):
     assert mail.text == "<A&B>\nb"
 
 
+def test_a_page_whose_head_and_body_have_no_tags_keeps_its_doctype_and_its_style_sheet(tmp_path):
+    page = "<!doctype html>\n<style>p { color: red }</style>\n{% if x %}<p>b</p>{% endif %}"
+    mail = at_once(render(template(tmp_path, body_html=page), {"x": 1}))
+    assert mail.html == (
+        "<!DOCTYPE html><html><head><style>p { color: red }</style>\n</head>"
+        '<body><p style="color: red;">b</p></body></html>'
+    )
+
+
+def test_a_byte_order_mark_is_no_part_of_what_a_file_says(tmp_path):
+    mail = at_once(render(template(tmp_path, subject_txt="\ufeffs", body_txt="\ufeffb"), {}))
+    assert (mail.subject, mail.text) == ("s", "b")
+
+
 def test_a_mail_may_have_text_only_or_html_only(tmp_path):
     assert at_once(render(template(tmp_path), {})).html is None
     (tmp_path / "a/body.txt").unlink()

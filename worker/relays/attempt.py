@@ -40,8 +40,8 @@ class Tried:
 @dataclass(frozen=True, slots=True)
 class Routed:
     """The relays that were tried, the deciding one last. `in_doubt`: its answer to the final dot was lost.
-    `greylisted_at`: the one that somebody has to come back to. `uncounted`: each was of no use to anybody, or refused
-    for good whoever is left, and only a relay that could not be asked may still take the mail."""
+    `greylisted_at`: the one that somebody has to come back to. `uncounted`: each was shut for all mail, or refused
+    for good whoever is left, and only one that is shut or could not be asked may still take the mail."""
 
     tries: tuple[Tried, ...]
     results: Mapping[str, Result]
@@ -85,7 +85,7 @@ class Journal(Protocol):
 @dataclass(slots=True)
 class Attempt:
     """One attempt, from relay to relay. `envelope` has those who are still to be asked for. `_may_take`: those whom a
-    relay would not have now, and may have later."""
+    relay would not have now, and may have later; `_put_off`: those of whom one said so that was open for mail."""
 
     envelope: Envelope
     _journal: Journal
@@ -97,8 +97,9 @@ class Attempt:
     in_doubt: bool = False
     _last: Mapping[str, Answer] = field(default_factory=dict)
     _may_take: set[str] = field(default_factory=set)
+    _put_off: set[str] = field(default_factory=set)
     _greylisted_at: str | None = None
-    _all_shut: bool = True
+    _found_shut: bool = False
     _is_journaled: bool = False
 
     def envelope_for(self, relay: str) -> Envelope | None:
@@ -125,15 +126,18 @@ class Attempt:
         self.tries.append(Tried(said.phase, said.reply, relay, queue_id, found.timings, found.conversation, row))
         self.results |= {email: _result(answer) for email, answer in verdicts.answers.items()}
         if verdicts.accepted is not None and all(answer.is_accepted for answer in verdicts.answers.values()):
-            self._all_shut, self._last = False, verdicts.answers
+            self._last = verdicts.answers
             return False
         refused = {email: decide(answer) for email, answer in verdicts.answers.items() if not answer.is_accepted}
-        is_shut = all(rule.then.effect in SHUTS for rule in refused.values())
-        self._all_shut &= verdicts.accepted is None and is_shut
+        put_off = {email for email, rule in refused.items() if rule.then.fate is Fate.DEFER}
+        if verdicts.accepted is None and all(rule.then.effect in SHUTS for rule in refused.values()):
+            self._found_shut = True
+        else:
+            self._put_off |= put_off
         self.in_doubt = any(rule.then.fate is Fate.UNKNOWN for rule in refused.values())
         could_go_on = [email for email, rule in refused.items() if rule.then.elsewhere and email not in self._bound]
         self._last = verdicts.answers
-        self._may_take |= {email for email in could_go_on if refused[email].then.fate is Fate.DEFER}
+        self._may_take |= put_off.intersection(could_go_on)
         if any(rule.then.wait is Wait.GREYLIST for rule in refused.values()):
             self._greylisted_at = self._greylisted_at or relay
         left = tuple(
@@ -152,13 +156,11 @@ class Attempt:
         if not self.tries:
             return soonest(self.obstacles)
         self.results |= {email: self._kept_open(email, answer, len(self.tries)) for email, answer in self._last.items()}
-        uncounted = self._all_shut or self._waits_for_another()
-        return Routed(tuple(self.tries), self.results, self.in_doubt, self._greylisted_at, uncounted)
+        return Routed(tuple(self.tries), self.results, self.in_doubt, self._greylisted_at, self._is_uncounted())
 
-    def _waits_for_another(self) -> bool:
+    def _is_uncounted(self) -> bool:
         left = {email for email, result in self.results.items() if result.status not in _DECIDED}
-        refused = {email for email, answer in self._last.items() if _result(answer).status is RecipientStatus.FAILED}
-        return bool(self.obstacles and left) and left <= refused - self._may_take
+        return bool(left and (self._found_shut or self.obstacles)) and not left & self._put_off
 
     def _kept_open(self, email: str, answer: Answer, tried: int) -> Result:
         """Not failed, while a relay that was not asked yet, or was in trouble, might take what this one will not."""
