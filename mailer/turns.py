@@ -1,6 +1,6 @@
 """Long work on a loop, in steps: a generator that yields wherever others may have their turn, and returns its result.
 
-The trap: one that is called and neither awaited by `in_turns` nor run by `at_once` does nothing.
+The trap: one that is called and given neither to `Turns` nor to `at_once` does nothing.
 """
 
 import asyncio
@@ -23,10 +23,17 @@ def at_once(steps: Steps[T]) -> T:
             return done.value  # type: ignore[no-any-return]  # typeshed says Any
 
 
-async def in_turns(steps: Steps[T]) -> T:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]  # typeshed says Any
-        await asyncio.sleep(0)
+class Turns:
+    """Of one loop: one step at a time of all that is long there, and everything else between two of them."""
+
+    def __init__(self) -> None:
+        self._step = asyncio.Lock()
+
+    async def take(self, steps: Steps[T]) -> T:
+        while True:
+            async with self._step:
+                try:
+                    next(steps)
+                except StopIteration as done:
+                    return done.value  # type: ignore[no-any-return]  # typeshed says Any
+                await asyncio.sleep(0)  # nobody else's step is in this round of the loop

@@ -16,7 +16,7 @@ from mailer.errors import RenderingError
 from mailer.jobs import OPEN_RECIPIENT, Job, Payload, Recipient, distinct
 from mailer.rendering import render_recipients
 from mailer.templates import Template
-from mailer.turns import in_turns
+from mailer.turns import Turns
 from worker.fetch import Fetcher
 from worker.lookout import Lookout
 from worker.relays.router import Router
@@ -38,6 +38,7 @@ class Deps:
     random: Callable[[], float]
     monotonic: Callable[[], float] = time.monotonic
     lookout: Lookout = field(default_factory=Lookout)
+    turns: Turns = field(default_factory=Turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ async def compose_mail(job: Job, payload: Payload, prepared: Prepared, deps: Dep
         dated=prepared.dated,
         message_id_domain=deps.settings.message_id_domain,
     )
-    message = await in_turns(drafted)
+    message = await deps.turns.take(drafted)
     still_open = tuple(item.address for item in recipients if item.status in OPEN_RECIPIENT)
     composed = await asyncio.to_thread(compose, message) if is_large(message) else compose(message)
     return Mail(Envelope(deps.settings.return_path or author, still_open, composed), author, prepared)
