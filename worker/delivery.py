@@ -1,5 +1,6 @@
 """One job's life at the worker, as named steps from top to bottom."""
 
+import asyncio
 import logging
 
 import orjson
@@ -126,7 +127,7 @@ async def _journaled_attempt(job: Job, payload: bytes, lease: Lease, deps: Deps,
     journal, frozen = Journal(lease), lease.claimed.frozen
     try:
         fixed = Frozen(job.dated, orjson.loads(frozen) if frozen is not None else None)
-        return await attempt(job, records.decode_payload(payload), deps, clock, journal, fixed)
+        return await attempt(job, await _read(payload), deps, clock, journal, fixed)
     except (Withheld, QueueUnavailable):
         raise
     except Exception as error:  # a defect
@@ -135,6 +136,12 @@ async def _journaled_attempt(job: Job, payload: bytes, lease: Lease, deps: Deps,
         if (entry := journal.newest) is not None:
             return Unknown((_lost(entry.mark.relay, detail),), entry.recipients, policy_of(job, deps))
         return Failed(Reason.INTERNAL, detail)
+
+
+async def _read(payload: bytes) -> Payload:
+    if len(payload) > records.LONG_OCTETS:
+        return await asyncio.to_thread(records.decode_payload, payload)
+    return records.decode_payload(payload)
 
 
 def _lost(relay: str, why: str) -> Tried:

@@ -33,11 +33,14 @@ from mailer.jobs import (
     Stream,
     UnknownPolicy,
 )
+from mailer.store import long_texts
 from mailer.store.packing import pack, unpack
 
 T = TypeVar("T")
 W = TypeVar("W", bound=StrEnum)
 _PACKED = frozenset({b"event", b"recipients", b"backoff", b"journal"})
+LONG_CHARS = LONG_OCTETS = 256 * 1024
+"""Of html and text together: reading them takes about a millisecond."""
 HISTORY = "history"
 """Field of a record that is read only where somebody asks for it: mailer.interventions."""
 
@@ -162,11 +165,14 @@ def decode_recipients(raw: str) -> tuple[Recipient, ...]:
 
 
 def encode_payload(payload: Payload) -> bytes:
-    return orjson.dumps(payload)
+    if len(payload.html or "") + len(payload.text or "") < LONG_CHARS:
+        return orjson.dumps(payload)
+    return long_texts.written({field.name: getattr(payload, field.name) for field in fields(payload)})
 
 
 def decode_payload(raw: bytes) -> Payload:
-    item: dict[str, Any] = orjson.loads(raw)
+    """Of more than LONG_OCTETS it takes milliseconds: better in a thread."""
+    item = long_texts.read(raw)
     return known(
         Payload,
         item,

@@ -182,6 +182,13 @@ def test_a_payload_is_read_back(payload):
     assert records.decode_payload(records.encode_payload(payload)) == payload
 
 
+def test_a_payload_of_megabytes_is_read_back_also_by_the_version_before():
+    payload = Payload(html="<p>Привет</p>\n" * 100_000, text='"short"', sender=Address("me@acme.example", "Me"))
+    raw = records.encode_payload(payload)
+    assert records.decode_payload(raw) == payload
+    assert {**orjson.loads(raw), "long": None} == {**orjson.loads(orjson.dumps(payload)), "long": None}
+
+
 ATTEMPTS = st.builds(
     Attempt,
     *(MS, MS, MS, st.sampled_from(Phase), TEXT, REPLIES, MAYBE, st.none() | MS),
