@@ -237,6 +237,14 @@ async def test_refusals_open_no_more_connections_than_there_may_be(extensions: l
     assert relay.connections <= 3
 
 
+async def test_a_connection_that_is_given_up_for_a_fresh_one_is_not_kept_beside_it() -> None:
+    relay = ScriptedRelay({"MAIL": ["250 ok", "451 4.3.0 Old", "250 ok"]})
+    async with a_pool(relay, connections=1) as pool:
+        assert [outcome(await sent(pool)) for _ in range(2)] == [ACCEPTED] * 2
+        await until(so_many(1, lambda: len(relay.writers)), what="the end of the old one")
+    assert relay.connections == 2
+
+
 async def test_a_connection_that_never_answers_is_closed_once_it_was_idle_for_too_long(held: Held) -> None:
     relay = ScriptedRelay(refusing_once(), before_reply=held)
     async with a_pool(relay, replace(PATIENT, idle_s=0.05)) as pool:

@@ -98,7 +98,7 @@ class Pool:
                     verdicts = Verdicts.alike(broken.answer, envelope.emails)
                     return Try(verdicts, written_down(noted, began), timings, broken.shared)
                 verdicts = await self._use(connection, envelope, journal, noted, timings)
-                if not all(_is_the_connections_fault(answer) for answer in verdicts.answers.values()):
+                if not _is_the_connections_fault(verdicts):
                     break
             assert verdicts is not None  # noqa: S101 - there is a first turn
             return Try(verdicts, written_down(noted, began), timings)
@@ -150,7 +150,7 @@ class Pool:
         except BaseException:  # a conversation that was left would pair replies with the wrong commands
             wire.abort()
             raise
-        self._keep(connection, clean=verdicts.clean)
+        self._keep(connection, clean=verdicts.clean and not _is_the_connections_fault(verdicts))
         return verdicts
 
     def _keep(self, connection: _Connection, *, clean: bool) -> None:
@@ -237,5 +237,5 @@ class Pool:
         return _Connection(wire, offers, opened_at=now, used_at=now)
 
 
-def _is_the_connections_fault(answer: Answer) -> bool:
-    return not answer.is_accepted and decide(answer).then.afresh
+def _is_the_connections_fault(verdicts: Verdicts) -> bool:
+    return all(not answer.is_accepted and decide(answer).then.afresh for answer in verdicts.answers.values())
