@@ -163,6 +163,19 @@ async def test_what_is_no_answer_to_a_reset_is_none_to_another_command(held: Hel
     assert relay.connections == 3
 
 
+@pytest.mark.parametrize(
+    ("answer", "connections"),
+    [("554 5.5.1 Nobody", 1), ("250 ok", 1), ("354 go on", 2), ("421 4.3.2 Bye", 2), ("what?", 2), (DROP, 2)],
+)
+async def test_nor_is_the_answer_to_the_dot_of_a_mail_for_nobody(answer: str, connections: int) -> None:
+    relay = ScriptedRelay(refusing_once(NOBODY=["354 go on"], **{"OUT OF ORDER": [answer]}))
+    async with a_pool(relay) as pool:
+        assert outcome(await sent(pool)) == REFUSED
+        await resets_answered(pool)
+        assert outcome(await sent(pool)) == ACCEPTED
+    assert (relay.connections, len(relay.received)) == (connections, 1)
+
+
 async def test_an_answer_that_has_only_begun_is_waited_for(held: Held) -> None:
     relay = ScriptedRelay(refusing_once(), before_reply=held)
     async with a_pool(relay) as pool:
