@@ -169,8 +169,8 @@ class Attempt:
     it has an entry for each relay, with one number.
 
     `conversation`: "12 > MAIL FROM:<...>" for what we said 12 ms after the attempt began, "<" for what the relay said,
-    secrets masked. `timings`: milliseconds by phase. `queue_id`: what the relay calls the mail. `row`: of the fault
-    matrix, where the relay did not take the mail.
+    secrets masked. The answer to "> RSET" is not in there: nobody waits for it. `timings`: milliseconds by phase.
+    `queue_id`: what the relay calls the mail. `row`: of the fault matrix, where the relay did not take the mail.
     """
 
     number: int

@@ -163,7 +163,6 @@ _ATTEMPTS: dict[str, Any] = {
                 {"at_ms": 44, "who": "relay", "text": "451 4.3.0 Try again later"},
                 {"at_ms": 44, "who": "relay", "text": "554 5.5.1 No valid recipients"},
                 {"at_ms": 44, "who": "postroom", "text": "RSET"},
-                {"at_ms": 46, "who": "relay", "text": "250 2.0.0 Ok"},
             ],
         }
     ]

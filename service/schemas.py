@@ -83,7 +83,8 @@ class AttemptDetail(AttemptOut):
         "tls, auth (where a connection was opened for it), envelope, content, journal, dot."
     )
     conversation: list[ConversationLine] = Field(
-        description="What was said, without the content: the first 50 lines and the last 30. Passwords are never in it."
+        description="What was said, without the content: the first 50 lines and the last 30. Passwords are never in it,"
+        " nor is the answer to RSET, which is not waited for."
     )
 
 

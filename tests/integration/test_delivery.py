@@ -20,6 +20,7 @@ from mailer.store import keys
 from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
 from tests.integration.conftest import Run
+from tests.support.resets import resets_answered
 from tests.support.smtp import DROP, HANG, ScriptedRelay, scripted_relay
 from tests.support.source import Application
 from tests.support.waiting import until
@@ -325,6 +326,7 @@ async def test_a_connection_that_nobody_needs_is_closed_with_quit(
 async def test_a_connection_is_used_again_after_a_refusal(run: Run, relay: ScriptedRelay) -> None:
     relay.script["RCPT"] = ["550 5.1.1 No", "250 ok"]
     await run.once(await run.submit(TO_ONE))
+    await resets_answered(run.deps.router)
     view = await run.once(await run.submit(TO_ONE))
     assert view.job.status is Status.SENT
     assert relay.connections == 1

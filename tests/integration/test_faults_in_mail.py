@@ -14,6 +14,7 @@ from mailer.store.connection import RedisClient
 from mailer.store.jobs import JobView
 from tests.integration.conftest import Run
 from tests.integration.two_relays import Relayed, named, relayed, set_up
+from tests.support.resets import resets_answered
 from tests.support.smtp import DROP, HANG, ScriptedRelay, scripted_relay
 
 JOB: dict[str, Any] = {"to": ["ada@example.com"], "subject": "Hello", "text": "Hi\n"}
@@ -265,6 +266,7 @@ async def test_what_follows_a_refusal_that_was_written_in_one_go_changes_nothing
     first = ScriptedRelay({**script, "OUT OF ORDER": [echo], "NOBODY": [echo]})
     world = await new_world(first)
     view = await sent(world, TWO)
+    await resets_answered(world.run.deps.router)
     assert [(each.phase, each.reply.code) for each in view.attempts] == [(phase, code)]
     assert [item.reply.code for item in view.job.recipients or () if item.reply] == [code] * 2
     assert view.job.status is (Status.FAILED if code >= 500 else Status.DEFERRED)
@@ -285,6 +287,7 @@ async def test_a_relay_that_asks_for_content_for_nobody_gets_none_whatever_it_ma
     world = await new_world(first, second)
     job_id = await world.run.submit(TWO)
     view = await world.run.once(job_id)
+    await resets_answered(world.run.deps.router)
     assert (view.job.status, statuses(view)) == (Status.DEFERRED, [FAILED, DEFERRED])
     assert (first.received, first.dots, first.read, first.commands[-1]) == ([], 1, 0, "RSET")
     view = await world.run.once(job_id)

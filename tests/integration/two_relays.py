@@ -21,7 +21,7 @@ from worker.settings import WorkerProcessSettings
 
 QUICK = Timeouts(
     banner_s=0.3, ehlo_s=0.3, tls_s=0.3, auth_s=0.3, tcp_s=0.3, connect_s=2, command_s=0.3, stall_s=0.3, verdict_s=0.3,
-    reset_s=0.3,
+    unasked_s=0.3, reset_s=0.3,
 )  # fmt: skip
 
 

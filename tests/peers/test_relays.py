@@ -12,6 +12,7 @@ from mailer.jobs import Phase
 from tests.peers import contents
 from tests.peers.handing_over import Hands, hands
 from tests.peers.servers import MailServer
+from tests.support.resets import resets_answered
 from worker.relays.answers import Kind
 
 ADA, BOB = "ada@example.test", "bob@example.test"
@@ -86,6 +87,7 @@ async def test_a_mail_that_nobody_may_get_leaves_its_connection_in_step(server: 
     handed = await relay.over(refused, REFUSED, LATER)
     assert [said.reply.code for said in handed.said.values()] == [550, 450]
     assert handed.journaled == 0
+    await resets_answered(relay.pool)
     after = await relay.over(taken, ADA)
     assert after.decisive.accepted
     assert "connected to" not in after.conversation

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(lacking_sink() is not None, reason=str(lacking_s
 
 MailRun = Callable[..., Run]
 MAIL = {"to": ["ada@example.com", "bob@example.com"], "subject": "Grüße", "text": ".\n..\nHallo\n"}
-IMPATIENT = Timeouts(banner_s=0.5, ehlo_s=0.5, command_s=0.5, verdict_s=0.5, reset_s=0.5)
+IMPATIENT = Timeouts(banner_s=0.5, ehlo_s=0.5, command_s=0.5, verdict_s=0.5, unasked_s=0.5, reset_s=0.5)
 SILENCE = ":30"
 """At the end of an option -W: seconds, and nobody waits for them."""
 NO_ANSWER = None

@@ -57,7 +57,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class Verdicts:
     """`decisive` tells how it ended and where; `answers` has one for each recipient's email. `clean`: the connection
-    can take another mail as it is."""
+    can take another mail once it owes no answer."""
 
     decisive: Answer
     answers: Mapping[str, Answer]

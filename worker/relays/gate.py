@@ -46,6 +46,10 @@ class Gate:
         self._inside[critical] -= 1
         self._let_in()
 
+    def is_exceeded(self, idle: int) -> bool:
+        """Whether those inside would, with a connection for each and these idle ones, have more than there may be."""
+        return sum(self._inside.values()) + idle > max(1, self._limit())
+
     async def enter(self, *, critical: bool, within_s: float) -> None:
         """Raises Busy where no connection became free in time."""
         if not any(self._waiting.values()) and self._has_room(critical=critical):

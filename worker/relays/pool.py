@@ -1,7 +1,8 @@
 """Connections to one relay, opened, used again and thrown away.
 
-Last in, first out. A connection that had any trouble is not used again. QUIT is said but not waited for: nothing that
-happens after the relay's answer can change the outcome.
+Last in, first out. A connection that had any trouble is not used again. QUIT and RSET are said but not waited for:
+nothing that happens after the relay's answer can change the outcome. The trap: an idle connection may still owe the
+answer to its RSET, and is nobody's until that has come.
 """
 
 import asyncio
@@ -101,7 +102,7 @@ class Pool:
                     is_full = self._at_work > 0 and decide(broken.answer).then.pace is Pace.HALVE
                     return Try(verdicts, written_down(noted, began), timings, broken.shared, is_full)
                 verdicts = await self._use(connection, envelope, journal, noted, timings)
-                if not all(_is_the_connections_fault(answer) for answer in verdicts.answers.values()):
+                if not _is_the_connections_fault(verdicts):
                     break
             assert verdicts is not None  # noqa: S101 - there is a first turn
             return Try(verdicts, written_down(noted, began), timings)
@@ -118,7 +119,7 @@ class Pool:
     async def _ready(self, noted: Noted, timings: dict[str, int], *, fresh: bool) -> _Connection:
         """Raises Lost."""
         while True:
-            if not fresh and (connection := self._take_idle()) is not None:
+            if not fresh and (connection := self._take_idle() or await self._settled()) is not None:
                 noted.append((time.monotonic(), "-", f"a connection that carried {connection.mails} mails before"))
                 return connection
             opened = await self._open(noted, timings, fresh=fresh)
@@ -156,7 +157,7 @@ class Pool:
             raise
         finally:
             self._at_work -= 1
-        self._keep(connection, clean=verdicts.clean)
+        self._keep(connection, clean=verdicts.clean and not _is_the_connections_fault(verdicts))
         return verdicts
 
     def _keep(self, connection: _Connection, *, clean: bool) -> None:
@@ -195,19 +196,40 @@ class Pool:
         )
 
     def _take_idle(self) -> _Connection | None:
+        """Not one that still owes an answer: that is left, until it is too old."""
         now = self._monotonic()
-        while self._idle:
-            connection = self._idle.pop()
-            if self._is_fresh(connection, now):
+        for place in reversed(range(len(self._idle))):
+            connection = self._idle[place]
+            is_fresh = self._is_fresh(connection, now)
+            if is_fresh and connection.wire.owes:
+                continue
+            del self._idle[place]
+            if is_fresh:
                 return connection
             connection.wire.part()
+        return None
+
+    async def _settled(self) -> _Connection | None:
+        """Where all that are idle owe an answer, and one more would be one too many: the first of them, once it has
+        answered. If it does not, another may be opened in its place."""
+        if not (self._idle and self._gate.is_exceeded(len(self._idle))):
+            return None
+        connection = self._idle.pop(0)
+        left_s = connection.used_at + self._timeouts.reset_s - self._monotonic()
+        try:
+            if await connection.wire.settled(left_s):
+                return connection
+        except BaseException:
+            connection.wire.abort()
+            raise
+        connection.wire.part()
         return None
 
     async def _open(self, noted: Noted, timings: dict[str, int], *, fresh: bool) -> _Connection | None:
         """A new connection. None where one became free meanwhile; a failure is also that of those who waited for it."""
         began_at = self._monotonic()
         async with self._opening:
-            if self._idle and not fresh:
+            if not fresh and not all(item.wire.owes for item in self._idle):
                 return None
             if self._failure is not None and self._failed_at >= began_at:
                 noted.append((time.monotonic(), "-", f"as for another mail just now: {self._failure.reply.text}"))
@@ -222,5 +244,5 @@ class Pool:
         return _Connection(wire, offers, opened_at=now, used_at=now)
 
 
-def _is_the_connections_fault(answer: Answer) -> bool:
-    return not answer.is_accepted and decide(answer).then.afresh
+def _is_the_connections_fault(verdicts: Verdicts) -> bool:
+    return all(not answer.is_accepted and decide(answer).then.afresh for answer in verdicts.answers.values())

@@ -29,7 +29,10 @@ class Timeouts:
     """From the relay's go-ahead until the content has drained."""
     verdict_s: float = 600.0
     """From the final dot to the verdict. RFC 5321 4.5.3.2.6 asks for ten minutes: less makes duplicates."""
-    reset_s: float = 10.0
+    unasked_s: float = 10.0
+    """Until what the relay says unasked has come to its end."""
+    reset_s: float = 1.0
+    """From RSET to its answer, where the next mail needs that connection: opening another one takes about so long."""
     idle_s: float = 20.0
     """How long an open connection is kept for the next mail."""
 

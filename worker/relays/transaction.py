@@ -19,6 +19,10 @@ from worker.relays.wire import CHUNK, Wire
 GO_AHEAD = 354
 BAD_SEQUENCE = 503
 CLOSING = 421
+RESET = frozenset({250})
+"""The answer to RSET (RFC 5321 4.1.1.5)."""
+ENDED = frozenset({*range(200, 300), *range(400, 600)} - {CLOSING})
+"""Answers to a final dot after which the relay listens to commands again."""
 POSITIVE, INTERMEDIATE = 2, 3
 """First digits of replies (RFC 5321 4.2.1)."""
 
@@ -151,10 +155,9 @@ class Transaction:
         if takers and asked_for:
             return await self._content_and_dot(takers)
         if takers:
-            return self._concluded(last, takers, clean=await self._reset(last))
+            return self._concluded(last, takers, clean=self._reset(last))
         decisive = next(iter(self._answers.values()))
-        in_step = not asked_for or await self._lone_dot()
-        return Verdicts(decisive, self._answers, clean=in_step and await self._reset(decisive))
+        return Verdicts(decisive, self._answers, clean=self._reset(decisive, lone_dot=asked_for))
 
     async def _content_and_dot(self, takers: list[str]) -> Verdicts:
         replies = {email: answer.reply for email, answer in self._answers.items()}
@@ -175,7 +178,7 @@ class Transaction:
             verdict = broken.answer
         finally:
             self._clock("dot")
-        in_step = verdict.is_positive or (verdict.kind is Kind.REPLY and await self._reset(verdict))
+        in_step = verdict.is_positive or (verdict.kind is Kind.REPLY and self._reset(verdict))
         return self._concluded(verdict, takers, clean=in_step)
 
     def _concluded(self, verdict: Answer, takers: list[str], *, clean: bool) -> Verdicts:
@@ -208,7 +211,7 @@ class Transaction:
 
     async def _early(self) -> Answer:
         """What the relay said before the final dot: a refusal, or it is out of step. Raises Lost."""
-        raw = await self.wire.reply(Phase.DATA, self.timeouts.reset_s)  # at once, but for a line that is being closed
+        raw = await self.wire.reply(Phase.DATA, self.timeouts.unasked_s)  # at once, but for a line that is being closed
         kind = Kind.REPLY if raw.code // 100 > INTERMEDIATE else Kind.OUT_OF_STEP
         return Answer(Phase.DATA, kind, reply_of(raw.code, raw.text))
 
@@ -216,25 +219,16 @@ class Transaction:
         kind = Kind.OUT_OF_STEP if raw.code // 100 == INTERMEDIATE else Kind.REPLY
         return Answer(Phase.DOT, kind, reply_of(raw.code, raw.text))
 
-    async def _lone_dot(self) -> bool:
-        """The relay asks for content though nobody is left to get it: it gets none."""
-        if self.wire.has_spoken:
-            return False
-        self.wire.say(b".\r\n")
-        return await self._hear() is not None
-
-    async def _reset(self, refusal: Answer) -> bool:
-        """After a refusal. Whether it worked never changes the outcome, only whether the connection is used again."""
+    def _reset(self, refusal: Answer, *, lone_dot: bool = False) -> bool:
+        """After a refusal. The answer comes when the verdict has long been given: it never changes the outcome, only
+        whether the connection is used again. `lone_dot`: the relay asks for content though nobody is left to get it, so
+        it gets none."""
         if refusal.reply.code == CLOSING or self.wire.has_spoken:
             return False
-        self.wire.say(b"RSET\r\n")
-        return await self._hear() == 250  # noqa: PLR2004 - RFC 5321 4.1.1.5
-
-    async def _hear(self) -> int | None:
-        try:
-            return (await self.wire.reply(Phase.DOT, self.timeouts.reset_s)).code
-        except Lost:
-            return None
+        if lone_dot:
+            self.wire.tell(b".\r\n", ENDED)
+        self.wire.tell(b"RSET\r\n", RESET)
+        return True
 
     def _mail_command(self) -> bytes:
         words = [b"MAIL FROM:" + _path(self.envelope.sender)]
@@ -251,7 +245,7 @@ class Transaction:
         if commands.count(b"\n") != lines or commands.count(b"\r") != lines:
             raise ValueError("An address with a line break")
         if self.wire.has_spoken:
-            raw = await self.wire.reply(phase, self.timeouts.reset_s)
+            raw = await self.wire.reply(phase, self.timeouts.unasked_s)
             kind = Kind.REPLY if raw.code == CLOSING else Kind.OUT_OF_STEP
             raise Lost(Answer(phase, kind, reply_of(raw.code, raw.text)))
         self.wire.say(commands)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Container
 from typing import cast
 
 from mailer.jobs import Phase
@@ -32,6 +33,7 @@ class Wire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = ReplyParser()
         self._replies: deque[RawReply] = deque()
+        self._owed: deque[Container[int]] = deque()
         self._broken: tuple[Kind, str] | None = None
         self._paused = False
         self._waiter: asyncio.Future[bool] | None = None
@@ -54,8 +56,14 @@ class Wire(asyncio.Protocol):
 
     @property
     def has_spoken(self) -> bool:
-        """The relay said something, began to, or hung up: what is written now would come too late for it."""
-        return bool(self._replies) or self._parser.is_midway or not self.is_open
+        """The relay said something, began to, or hung up: what is written now would come too late for it. What it owes
+        does not count."""
+        return bool(self._replies) or (self._parser.is_midway and not self._owed) or not self.is_open
+
+    @property
+    def owes(self) -> bool:
+        """An answer to what was told is still to come: the next one is not that to another command."""
+        return bool(self._owed)
 
     def data_received(self, data: bytes) -> None:
         if self._broken is not None:
@@ -69,6 +77,7 @@ class Wire(asyncio.Protocol):
             self._replies.extend(replies)
             now = time.monotonic()
             self.noted += [(now, "<", f"{reply.code} {reply.text[:NOTED_CHARS]}") for reply in replies]
+            trouble = self._settle() or trouble
             self._wake()
             if len(self._replies) > MOST_UNREAD or sum(len(each.text) for each in self._replies) > MOST_UNREAD_CHARS:
                 trouble = "Too many replies, unasked"
@@ -96,6 +105,18 @@ class Wire(asyncio.Protocol):
         """Write commands. `note`: what is kept of them, where it is not the same."""
         self.noted.append((time.monotonic(), ">", commands if note is None else note))
         self._transport.write(commands)
+
+    def tell(self, command: bytes, expected: Container[int]) -> None:
+        """Write a command whose answer nobody waits for. One that is not `expected` breaks the connection."""
+        self.say(command)
+        self._owed.append(expected)
+
+    async def settled(self, within_s: float) -> bool:
+        """Whether all that is owed comes in time, and nothing else."""
+        deadline = self._loop.time() + within_s
+        while self._owed and self.is_open and await self._event(deadline - self._loop.time()):
+            pass
+        return not (self._owed or self.has_spoken)
 
     def put(self, content: bytes) -> None:
         """Write content."""
@@ -131,6 +152,14 @@ class Wire(asyncio.Protocol):
         if self.is_open:
             self._transport.write(b"QUIT\r\n")
         self._transport.close()
+
+    def _settle(self) -> str | None:
+        """Take out the answers that were owed. What is wrong with one of them, if anything."""
+        while self._owed and self._replies:
+            reply = self._replies.popleft()
+            if reply.code not in self._owed.popleft():
+                return f"Out of step: {reply.code}"
+        return None
 
     def _raise_if_broken(self, phase: Phase) -> None:
         if self._broken is not None:
