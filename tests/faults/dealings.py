@@ -35,7 +35,7 @@ class Dealing:
     verdict: int | None = None
     """The first reply after the dot."""
     said: list[int] = field(default_factory=list)
-    """Since the go-ahead, asked or not."""
+    """Since the go-ahead, or since MAIL where it lied before it; asked or not."""
 
     @property
     def is_accepted(self) -> bool:

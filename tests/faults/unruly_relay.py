@@ -106,7 +106,7 @@ class UnrulyRelay(Answering):
             dealing.is_open = False
 
     async def content(self, dealing: Dealing | None) -> None:
-        if dealing is not None:
+        if dealing is not None and not self.line.lied:  # what a liar said before may be heard as what it says after
             dealing.said.clear()
         is_rude = not self.record.calm and self.random.random() < 0.15
         early_after = self.random.choice((20, 300, 20_000, 200_000)) if is_rude else None
