@@ -164,6 +164,7 @@ def judged(judge: Judge, server: Record, mails: list[Mail], later: list[Mail]) -
     judge.broken += server.misuse
     judge.counts.update({f"relay: {mode}": count for mode, count in server.modes.items()})
     judge.counts.update(storms=1, connections=server.connections)
+    judge.liars = frozenset(dealing.mail for dealing in server.dealings if dealing.line.lied)
     for mail in (*mails, *later):
         judge.judge(mail, server.of(mail.number))
     for mail in later:
