@@ -9,11 +9,8 @@ from collections.abc import Callable
 
 EVERY_S = 0.01
 """Between two jobs."""
-SOON_S = 2.0
-"""So soon a job learns that its relay can be had before it was to be expected: somebody resumed it, or a mail that was
-under way closed its breaker."""
 LONGEST_S = 60.0
-"""The same, however many wait."""
+"""So soon each of them learns that its relay can be had, however many wait."""
 
 
 class Lookout:
@@ -22,7 +19,7 @@ class Lookout:
         self._last_at = monotonic()
 
     def next_s(self, wait_s: float) -> float:
-        """How long from now a job is looked at again that has to wait, for `wait_s` as far as is known."""
+        """How long from now the next job that has to wait for `wait_s` is looked at again."""
         now = self._monotonic()
         self._last_at = min(max(self._last_at + EVERY_S, now), now + LONGEST_S)
-        return max(min(wait_s, SOON_S), self._last_at - now)
+        return min(max(wait_s, self._last_at - now), LONGEST_S)

@@ -262,7 +262,7 @@ class Barring(Unshared):
 @pytest.mark.parametrize(
     "body", [TO_ONE, {"template": "reset-password", "data": {"id": 42, "reset_url": "https://a.test/r"}}]
 )
-async def test_a_job_that_waits_for_a_relay_is_looked_at_again_soon_and_loses_no_attempt(
+async def test_a_job_that_waits_for_a_relay_is_looked_at_again_after_a_minute_and_loses_no_attempt(
     run: Run, relay: ScriptedRelay, app_source: Application, body: dict[str, Any]
 ) -> None:
     """Be it that its author has set a time. Somebody may have mended the relay."""
@@ -271,7 +271,7 @@ async def test_a_job_that_waits_for_a_relay_is_looked_at_again_soon_and_loses_no
     assert (view.job.status, view.job.attempts, view.attempts) == (Status.PENDING, 0, ())
     assert "open (quota)" in (view.job.detail or "")
     assert (relay.connections, app_source.requests) == (0, [])
-    assert await due_in_s(run, view.job.id) <= 3
+    assert 50 < await due_in_s(run, view.job.id) <= 61
 
 
 async def test_a_job_whose_time_ends_while_it_waits_for_a_relay_ends_then(run: Run) -> None:

@@ -157,7 +157,7 @@ async def test_connections_that_fail_one_after_another_open_it_and_then_no_attem
         old = await sent(anna, views[0].job.id)
         assert (old.job.status, old.job.attempts, len(old.attempts)) == (Status.DEFERRED, 1, 1)
         assert old.job.detail == BY_CONNECTION
-        assert await due_in_s(bert, new.job.id) <= 2.1, "it may be closed at any time"
+        assert 25 < await due_in_s(bert, new.job.id) <= 31, "when somebody may find out"
         assert relay.connections == 3
     assert [(each["by"], each["openings"]) for each in logs if each["event"] == "relay.opened"] == [("connection", 1)]
 
@@ -191,7 +191,7 @@ async def test_logins_that_are_cut_three_times_are_a_refused_password_and_somebo
         assert opened == [None] * 5 + [OpenedBy.CREDENTIALS]
         assert alerts == [[]] * 5 + [["dropped_at_auth"]]
         assert waits(view := await sent(worker), "first: open (credentials)")
-        assert await due_in_s(worker, view.job.id) <= 2.1, "the password may be another one any time"
+        assert await due_in_s(worker, view.job.id) > 55, "five minutes, looked at each minute"
     assert relay.connections == 6
 
 
@@ -439,7 +439,7 @@ async def test_a_job_that_waits_behind_many_others_leaves_them_their_turn_first(
         await changed((worker,), "first", paused)
         few, many = await worker.run.submit(JOB), await worker.run.submit(JOB)
         assert waits(await sent(worker, few), "first: paused")
-        assert await due_in_s(worker, few) <= 2.1
+        assert await due_in_s(worker, few) == pytest.approx(10, abs=1)
         for _ in range(4000):
             worker.run.deps.lookout.next_s(10.0)
         assert waits(await sent(worker, many), "first: paused")
