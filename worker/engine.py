@@ -40,7 +40,7 @@ FULL_S = 0.2
 GATHER_S = 0.005
 """Least time between two claims: the next takes all that became due, or free, meanwhile."""
 BARRED_S = 1.0
-BARRED_JOBS = 100
+BARRED_JOBS = 10
 """While no relay may be asked, so few jobs are claimed so rarely, only to end those whose time is over."""
 TELL_EVERY_S = 30.0
 RECONCILE_EVERY_S = 5.0

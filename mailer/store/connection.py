@@ -27,13 +27,19 @@ CALL_TIMEOUT_S = 1.8
 """Bound of one call with all its repeats: the API promises its 503 within 2 s."""
 
 
-class _PackedAtOnce:
-    """In place of redis-py's own way, which copies what it has of a command for each further word: for a batch it takes
-    eight times as long."""
+class _Connection:
+    """Redis-py's, but for two things. It packs a command in one go: redis-py copies what it has of it for each further
+    word, which for a batch takes eight times as long. And uvloop's word for a connection that was lost is understood."""
 
     def pack_command(self, name: str, *words: str | bytes | float) -> list[bytes]:
         packed = hiredis.pack_command((*name.split(), *words))  # type: ignore[arg-type]  # its stub has one word only
         return [packed]
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        try:
+            await super().send_packed_command(command, check_health)  # type: ignore[misc]  # of the class beside it
+        except RuntimeError as error:
+            raise RedisConnectionError(str(error)) from error
 
 
 def connect(server: QueueServer) -> RedisClient:
@@ -61,7 +67,7 @@ def connect(server: QueueServer) -> RedisClient:
         retry_on_error=[RedisConnectionError],  # for subscriptions, which look at this list instead
     )
     pool = client.connection_pool
-    pool.connection_class = type("Connection", (_PackedAtOnce, pool.connection_class), {})
+    pool.connection_class = type("Connection", (_Connection, pool.connection_class), {})
     return client
 
 
