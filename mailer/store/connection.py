@@ -28,8 +28,8 @@ CALL_TIMEOUT_S = 1.8
 
 
 class _Connection:
-    """Redis-py's, but for two things. It packs a command in one go: redis-py copies what it has of it for each further
-    word, which for a batch takes eight times as long. And uvloop's word for a connection that was lost is understood."""
+    """Redis-py's, but for two things. It packs a command in one go, where redis-py copies what it has of it for each
+    further word: eight times as long for a batch. And it understands uvloop's word for a connection that was lost."""
 
     def pack_command(self, name: str, *words: str | bytes | float) -> list[bytes]:
         packed = hiredis.pack_command((*name.split(), *words))  # type: ignore[arg-type]  # its stub has one word only

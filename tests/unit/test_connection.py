@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from mailer.errors import QueueRefused, QueueUnavailable, WritesRefused
-from mailer.store.connection import answered
+from mailer.server import parse_queue_url
+from mailer.store.connection import answered, connect
 
 
 @dataclass
@@ -92,3 +94,22 @@ async def test_a_server_that_does_not_answer_is_unavailable(error: Exception) ->
     with pytest.raises(QueueUnavailable) as caught:
         await Client().raises(error)
     assert not isinstance(caught.value, QueueRefused)
+
+
+def test_a_connection_that_was_lost_just_before_a_command_is_a_lost_connection_on_uvloop_too():
+    """Where asyncio says nothing and the answer never comes, uvloop raises a RuntimeError: a retry has to know it."""
+
+    async def lost_before_a_command() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        connection = connect(parse_queue_url(url)).connection_pool.make_connection()
+        reader, connection._writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        connection._reader = reader
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.01)
+        with pytest.raises(RedisConnectionError, match="closed"):
+            await connection.send_packed_command([b"PING\r\n"], check_health=False)
+        server.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(lost_before_a_command(), 10))
