@@ -26,9 +26,17 @@ async def listen(redis: RedisClient, name: str, heard: Callable[[bytes], None], 
             async with redis.pubsub() as channel:
                 await channel.subscribe(name)
                 while goes_on() and (word := await _word(channel)) is not None:
+                    _leave_if_cancelled()
                     heard(word)
         if goes_on():
             await asyncio.sleep(PAUSE_S)
+
+
+def _leave_if_cancelled() -> None:
+    """wait_for of Python 3.11, through which redis-py writes, can swallow a cancellation: nobody would cancel again."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _word(channel: PubSub) -> bytes | None:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -84,6 +86,34 @@ async def test_a_line_that_is_only_silent_is_kept(
     line = await newest_listener(redis)
     await sleeper.more_than(sleeper.times + 3, "signs of life")
     assert await newest_listener(redis) == line
+
+
+class Swallowing:
+    """A channel on which a cancellation comes at the very moment of a word, and is lost."""
+
+    async def __aenter__(self) -> "Swallowing":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def subscribe(self, name: str) -> None:
+        pass
+
+    async def get_message(self, timeout: float) -> dict[str, object]:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(timeout)
+        return {"type": "pong", "data": b""}
+
+
+async def test_who_listens_leaves_though_a_word_came_when_it_was_told_to() -> None:
+    """Python 3.11 and redis-py together lose that now and then; a process would never have ended."""
+    client: Any = SimpleNamespace(pubsub=Swallowing)
+    listening = asyncio.create_task(wake.listen_for_work(client, lambda: None))
+    await asyncio.sleep(0)
+    listening.cancel()
+    await asyncio.wait({listening}, timeout=10)
+    assert listening.cancelled()
 
 
 async def newest_listener(redis: RedisClient) -> int:
