@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -91,7 +91,7 @@ async def test_a_line_that_is_only_silent_is_kept(
 class Swallowing:
     """A channel on which a cancellation comes at the very moment of a word, and is lost."""
 
-    async def __aenter__(self) -> "Swallowing":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -100,7 +100,7 @@ class Swallowing:
     async def subscribe(self, name: str) -> None:
         pass
 
-    async def get_message(self, timeout: float) -> dict[str, object]:
+    async def get_message(self, timeout: float) -> dict[str, object]:  # noqa: ASYNC109 - as redis-py has it
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(timeout)
         return {"type": "pong", "data": b""}
