@@ -79,11 +79,10 @@ def _as_journaled(recipients: tuple[Recipient, ...], results: Mapping[str, Resul
 
 def without_takers(job: Job) -> Job:
     """Whom a relay took that then did not take the mail, in a run that came to no end: nothing is decided for them."""
-    if job.journal is not None or job.recipients is None:
+    taken = [item for item in job.recipients or () if item.was_taken and item.in_doubt is None]
+    if job.journal is not None or not taken:
         return job
-    recipients = tuple(
-        replace(item, reply=None) if item.was_taken and item.in_doubt is None else item for item in job.recipients
-    )
+    recipients = tuple(replace(item, reply=None) if item in taken else item for item in job.recipients or ())
     return replace(job, recipients=recipients)
 
 
